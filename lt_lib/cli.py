@@ -1,0 +1,65 @@
+"""The command `lt-lib`, the same as `python -m lt_lib`. It parses arguments, calls the library and prints."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lt_lib import data
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: words after the program's name; those of the process if None.
+
+    Returns:
+        Exit status: 0 done, 1 a data set is missing or damaged, 2 wrong use or a file that cannot be read.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"lt-lib: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError | TypeError) else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = data.overview(options.root or None)
+    width = max(len(name) for name, _, _ in rows)
+    for name, state, description in rows:
+        print(f"{name:<{width}}  {state:<8}  {description}")
+    return 0
+
+
+def _get(options: argparse.Namespace) -> int:
+    dataset = data.load(options.name, root=options.root or None, download=True)
+    sizes = f"{len(dataset.train.targets)} training and {len(dataset.test.targets)} test samples"
+    print(f"{options.name}: {sizes}, {dataset.num_classes} classes")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    report = data.check(options.name, root=options.root or None)
+    print(f"{report.name}: {report.status}")
+    for detail in report.details:
+        print(f"  {detail}")
+    return 0 if report.status == "ok" else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lt-lib", description="Tools of the long-tail companion.")
+    groups = parser.add_subparsers(required=True, metavar="GROUP")
+    group = groups.add_parser("data", help="list, fetch and verify data sets")
+    commands = group.add_subparsers(required=True, metavar="COMMAND")
+    for name, function, text in (
+        ("list", _list, "every data set and whether it is on disk"),
+        ("get", _get, "download a data set if it is missing"),
+        ("check", _check, "verify checksums and that every file can be read"),
+    ):
+        command = commands.add_parser(name, help=text)
+        if name != "list":
+            command.add_argument("name", help="data set, see `lt-lib data list`")
+        command.add_argument("--root", default="", help="folder of the data sets; default: LT_DATA, else data")
+        command.set_defaults(command=function)
+    return parser

@@ -1,0 +1,75 @@
+"""What all losses share: the working precision, the weights of the classes, the reduction contract."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_lib._checks import check_known, check_per_class
+from lt_lib._typing import Logits, PerClass, Targets
+
+_REDUCTIONS = ("none", "mean", "sum")
+_NORMALIZATIONS = ("batch", "weights")
+
+
+def check_reduction(reduction: str, normalization: str) -> None:
+    """Refuse unknown names, and a normalization that the reduction would ignore."""
+    check_known(reduction, "reduction", _REDUCTIONS)
+    check_known(normalization, "normalization", _NORMALIZATIONS)
+    if reduction != "mean" and normalization != "batch":
+        raise ValueError(
+            f"`normalization` must be 'batch' unless `reduction` is 'mean', got {normalization!r} with {reduction!r}."
+        )
+
+
+def widen(logits: Logits) -> Logits:
+    """Half-precision logits in single precision; wider ones as they are."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def reduction_terms(
+    targets: Targets,
+    weight: PerClass | None,
+    reduction: str,
+    normalization: str,
+    *,
+    classes: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor | None, float | None]:
+    """The contract as two numbers: what each sample is multiplied by, and what the sum is divided by.
+
+    Returns:
+        A coefficient per sample, flat, or None for ones; a divisor, or None for "none".
+    """
+    check_reduction(reduction, normalization)
+    coefficient = None
+    if weight is not None:
+        check_per_class(weight, "weight", classes)
+        # Several times faster than weight[targets].
+        coefficient = weight.to(dtype).index_select(0, targets.reshape(-1))
+    if reduction == "none":
+        return coefficient, None
+    if reduction == "sum":
+        return coefficient, 1.0
+    if normalization == "batch" or coefficient is None:
+        return coefficient, float(targets.numel())
+    return coefficient / sum_of_weights(coefficient), 1.0
+
+
+def sum_of_weights(coefficient: Tensor) -> Tensor:
+    """Divisor that makes a batch in which every weight is zero give a loss of zero, not 0 / 0."""
+    return coefficient.sum().clamp_min(torch.finfo(coefficient.dtype).tiny)
+
+
+def apply_reduction(per_sample: Tensor, coefficient: Tensor | None, divisor: float | None) -> Tensor:
+    """Flat per-sample losses, multiplied and divided by `reduction_terms`."""
+    if coefficient is not None:
+        per_sample = per_sample * coefficient
+    return per_sample if divisor is None else per_sample.sum() / divisor
+
+
+def per_class_buffer(values: Any, argument: str, num_classes: int, *, inclusive: bool = True) -> Tensor:
+    """One number per class as a new double-precision tensor, checked once when a Module is built."""
+    buffer = torch.as_tensor(values, dtype=torch.float64).detach().clone()
+    check_per_class(buffer, argument, num_classes, inclusive=inclusive)
+    return buffer

@@ -1,0 +1,18 @@
+"""Networks: CIFAR ResNets, small networks for the quick profile, heads, and the stacked form."""
+
+from lt_lib.models.heads import CosineHead, initialise_prior_bias, make_head, parameter_groups
+from lt_lib.models.resnet_cifar import CifarResNet
+from lt_lib.models.small import MLP, SmallCNN
+from lt_lib.models.stacked import StackedModel, seeded
+
+__all__ = [
+    "MLP",
+    "CifarResNet",
+    "CosineHead",
+    "SmallCNN",
+    "StackedModel",
+    "initialise_prior_bias",
+    "make_head",
+    "parameter_groups",
+    "seeded",
+]

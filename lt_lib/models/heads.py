@@ -1,0 +1,120 @@
+"""Classification heads and the parameter groups that their losses ask for."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CosineHead(nn.Module):
+    r"""Linear map between unit vectors: the logits are cosines.
+
+    .. math:: z_j = \frac{w_j^\top x}{\lVert w_j\rVert\,\lVert x\rVert} \in [-1, 1]
+
+    There is no bias and no temperature: the scale belongs to the loss (`lt_lib.losses.ldam_loss`).
+    Without a scale, cross entropy on cosines cannot fall below :math:`\log(1 + (C-1)e^{-2})`,
+    0.80 for ten classes.
+
+    Args:
+        in_features: length of the feature vector, >= 1.
+        num_classes: number of classes, >= 2.
+
+    Example:
+        >>> head = CosineHead(4, 3)
+        >>> bool((head(torch.randn(5, 4)).abs() <= 1 + 1e-6).all())
+        True
+
+    References:
+        Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
+        NeurIPS 2019, section 3.2: last activation and last weights are normalised. The authors' code calls
+        this layer `NormedLinear` and starts it from columns of unit length, as here.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        directions = torch.empty(num_classes, in_features).uniform_(-1, 1)
+        self.weight = nn.Parameter(F.normalize(directions, dim=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Cosines between `features` `(..., in_features)` and the class directions, `(..., num_classes)`."""
+        return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+
+
+def make_head(kind: str, in_features: int, num_classes: int) -> nn.Module:
+    """Build the last layer.
+
+    Args:
+        kind: "linear" (weights and bias, He initialised) or "cosine" (`CosineHead`).
+        in_features: length of the feature vector.
+        num_classes: number of classes.
+
+    Raises:
+        ValueError: `kind` is neither of the two.
+    """
+    if kind == "cosine":
+        return CosineHead(in_features, num_classes)
+    if kind == "linear":
+        head = nn.Linear(in_features, num_classes)
+        nn.init.kaiming_normal_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
+    raise ValueError(f"`kind` must be 'linear' or 'cosine', got {kind!r}.")
+
+
+def initialise_prior_bias(head: nn.Linear, num_classes: int) -> None:
+    r"""Set the bias so that every sigmoid starts at probability :math:`\pi = 1/C`.
+
+    .. math:: b = -\log\frac{1-\pi}{\pi} = -\log(C-1)
+
+    With zero logits the summed sigmoid loss starts at :math:`C\log 2` (69.3 for 100 classes); with this bias at 5.6.
+
+    Args:
+        head: a linear layer with a bias; changed in place.
+        num_classes: C, >= 2.
+
+    Raises:
+        ValueError: `head` has no bias.
+
+    References:
+        Cui et al., CVPR 2019, section 5.2; Lin et al., ICCV 2017, section 4.1.
+    """
+    if getattr(head, "bias", None) is None:
+        raise ValueError(f"`head` must be a linear layer with a bias, got {head}.")
+    nn.init.constant_(head.bias, -math.log(num_classes - 1))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, *, decay_on: str = "all") -> list[dict]:
+    """Split the parameters of `model` into groups for an optimiser.
+
+    Args:
+        model: a model whose last layer is the attribute `head`.
+        weight_decay: decay of every parameter, >= 0 (batch-norm parameters included, as both papers' code does).
+        decay_on: "all"; "all_but_head_bias" takes the decay off the bias of the last layer and off nothing else, what
+            Cui et al. do for the sigmoid and focal losses; "head_bias_only" does the opposite, which one of the notes
+            describes by mistake and a notebook shows to be worse.
+
+    Returns:
+        One or two dictionaries for `torch.optim.SGD`; together they hold every parameter once.
+
+    Raises:
+        ValueError: `weight_decay` < 0, unknown `decay_on`, or a head without bias where one is needed.
+    """
+    if weight_decay < 0:
+        raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
+    named = dict(model.named_parameters())
+    return split_by_decay(named, weight_decay, decay_on)
+
+
+def split_by_decay(named: Mapping[str, nn.Parameter], weight_decay: float, decay_on: str) -> list[dict]:
+    """Optimiser groups for named parameters, the last layer's bias being `head.bias`; see `parameter_groups`."""
+    if decay_on == "all":
+        return [{"params": list(named.values()), "weight_decay": weight_decay}]
+    if decay_on not in ("all_but_head_bias", "head_bias_only"):
+        raise ValueError(f"`decay_on` must be 'all', 'all_but_head_bias' or 'head_bias_only', got {decay_on!r}.")
+    if "head.bias" not in named:
+        raise ValueError(f"`decay_on={decay_on!r}` needs a model whose `head` has a bias, got none.")
+    rest = [value for name, value in named.items() if name != "head.bias"]
+    of_rest, of_bias = (weight_decay, 0.0) if decay_on == "all_but_head_bias" else (0.0, weight_decay)
+    return [{"params": rest, "weight_decay": of_rest}, {"params": [named["head.bias"]], "weight_decay": of_bias}]

@@ -1,0 +1,80 @@
+"""Many copies of one architecture, trained as a single batched model."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from lt_lib.models.heads import split_by_decay
+
+
+class StackedModel(nn.Module):
+    """M models of the same architecture whose parameters are stacked along a new first axis.
+
+    One forward pass computes all of them with batched matrix products; their gradients do not mix, because every loss
+    term depends on one slice only. Ten seeds of a small network then cost little more than one.
+
+    Args:
+        models: modules with identical parameter names and shapes, and no buffers (batch statistics would be shared).
+
+    Shapes:
+        inputs `(members, batch, ...)` -> logits `(members, batch, classes)`.
+
+    Raises:
+        ValueError: `models` is empty, holds buffers, or the shapes differ.
+
+    Example:
+        >>> from lt_lib.models import MLP
+        >>> stack = StackedModel([MLP(4, 3) for _ in range(5)])
+        >>> stack(torch.zeros(5, 7, 4)).shape
+        torch.Size([5, 7, 3])
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not models:
+            raise ValueError("`models` must hold at least one module, got an empty sequence.")
+        shapes = [{name: tuple(value.shape) for name, value in model.named_parameters()} for model in models]
+        for position, other in enumerate(shapes):
+            if other != shapes[0]:
+                raise ValueError(
+                    f"`models` must have equal parameter shapes, got a different one at position {position}."
+                )
+        if any(True for model in models for _ in model.buffers()):
+            raise ValueError("`models` must hold no buffers (such as batch statistics): stacking would mix them.")
+        parameters, _ = stack_module_state(list(models))
+        self.names = list(parameters)
+        # A ParameterList keeps the order and avoids dots, which module names cannot hold.
+        self.stacked = nn.ParameterList([nn.Parameter(parameters[name].detach().clone()) for name in self.names])
+        # The template gives the computation only; hidden in a list so that it adds no parameters of its own.
+        self._template = [models[0]]
+
+    def __len__(self) -> int:
+        return int(self.stacked[0].shape[0])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits `(members, batch, classes)` of inputs `(members, batch, ...)`."""
+        state = dict(zip(self.names, self.stacked, strict=True))
+        return vmap(lambda parameters, batch: functional_call(self._template[0], parameters, (batch,)))(state, inputs)
+
+    def member(self, position: int) -> dict[str, Tensor]:
+        """State dictionary of one member, detached: `template.load_state_dict(stack.member(3))`."""
+        return {name: value[position].detach().clone() for name, value in zip(self.names, self.stacked, strict=True)}
+
+    def parameter_groups(self, weight_decay: float, *, decay_on: str = "all") -> list[dict]:
+        """As `lt_lib.models.parameter_groups`, for all members at once."""
+        named = dict(zip(self.names, self.stacked, strict=True))
+        return split_by_decay(named, weight_decay, decay_on)
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Call `build()` with PyTorch's generator seeded by `seed`, and give the generator back as it was.
+
+    Args:
+        build: function without arguments that makes a module.
+        seed: any integer that `torch.manual_seed` takes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()

@@ -1,0 +1,312 @@
+"""From names to objects: data on the device, model, loss, schedules. Nothing else turns a name into these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lt_lib import counts, data, losses, models, samplers
+from lt_lib.data import augment
+from lt_lib.recipes.config import RunConfig
+from lt_lib.training import computes_bfloat16, deferred, shuffled, step_learning_rate
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data of one run, ready for training.
+
+    Attributes:
+        train: inputs as `augment` (if any) or the model expects them, on the device.
+        train_targets: class indices, on the device.
+        test: prepared inputs and targets.
+        validation: prepared inputs and targets, or None.
+        class_counts: training samples per class after any hold-out, int64 `(classes,)`.
+        augment: batch function that also normalises, or None.
+        input_shape: shape of one prepared input.
+        data_hash: digest of data set, subset and hold-out.
+    """
+
+    train: Tensor
+    train_targets: Tensor
+    test: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor] | None
+    class_counts: np.ndarray
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None
+    input_shape: tuple[int, ...]
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Which samples of a data set a configuration trains and validates on.
+
+    Attributes:
+        train: indices into the training split.
+        validation: indices into the training split; empty without hold-out.
+        class_counts: training samples per class after the hold-out.
+        hash: digest of data set and both index lists.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    class_counts: np.ndarray
+    hash: str
+
+
+def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
+    """Class counts that `config` asks for, largest class first.
+
+    Args:
+        config: fields `imbalance_type`, `imbalance_ratio` and `n_max`.
+        available: samples of each class in the training split; `n_max=0` takes as many as every class has.
+    """
+    n_max = config.n_max or int(available.min())
+    if config.imbalance_type == "balanced":
+        return counts.exponential_counts(n_max, len(available), 1.0)
+    make = counts.exponential_counts if config.imbalance_type == "exponential" else counts.step_counts
+    return make(n_max, len(available), config.imbalance_ratio)
+
+
+def draw_subset(config: RunConfig, dataset: data.Dataset) -> Subset:
+    """Draw the long-tailed training subset of `config`, and its validation samples."""
+    targets = dataset.train.targets
+    available = np.bincount(targets, minlength=dataset.num_classes)
+    rng = np.random.default_rng(config.split_seed)
+    scheme: Any = config.split_scheme  # one of the two names, which `RunConfig` has checked
+    indices = data.long_tail_indices(
+        targets,
+        class_profile(config, available),
+        seed=config.split_seed,
+        class_order=rng.permutation(dataset.num_classes) if config.permute_classes else None,
+        scheme=scheme,
+    )
+    validation = np.empty(0, dtype=np.int64)
+    if config.validation_per_class:
+        indices, validation, _ = data.holdout_indices(
+            targets, indices, config.validation_per_class, seed=config.split_seed
+        )
+    digest = "-".join([data.data_hash(dataset)[:12], data.split_hash(indices)[:12], data.split_hash(validation)[:12]])
+    return Subset(indices, validation, np.bincount(targets[indices], minlength=dataset.num_classes), digest)
+
+
+def load_dataset(config: RunConfig) -> data.Dataset:
+    """The data set of `config`; never downloads."""
+    return data.load(config.dataset, root=config.data_root or None)
+
+
+def build_problem(
+    config: RunConfig, device: str, dataset: data.Dataset | None = None, subset: Subset | None = None
+) -> Problem:
+    """Load, draw the subset, prepare the inputs and move everything to `device` once.
+
+    Images are standardised with the channel statistics of the whole training split. With `augment`, training images
+    stay uint8 on the device, and crop, flip and standardisation are done per batch.
+
+    Args:
+        config: the run.
+        device: "cpu", "cuda" or one of several GPUs, such as "cuda:1".
+        dataset: the loaded data set, if the caller has it already.
+        subset: the samples to use, instead of those that `config` draws.
+
+    Raises:
+        ValueError: a data set of texts, or `augment` for vectors.
+    """
+    dataset = dataset or load_dataset(config)
+    train_inputs, test_inputs = (_array(config, split) for split in (dataset.train, dataset.test))
+    subset = subset or draw_subset(config, dataset)
+    dtype = torch.float64 if resolve_precision(config, device) == "float64" else torch.float32
+    images = train_inputs.ndim == 4
+    if config.augment and not images:
+        raise ValueError(f"`augment` must be False for a data set of vectors, got True for {config.dataset!r}.")
+    statistics = _channel_statistics(train_inputs, device) if images else None
+
+    def prepare(inputs: np.ndarray) -> Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(inputs)).to(device)
+        if statistics is None:
+            return values.to(dtype)
+        return augment.normalise(_to_nchw(values), *statistics).to(dtype)
+
+    def labels(targets: np.ndarray) -> Tensor:
+        return torch.from_numpy(targets).to(device)
+
+    def augmented(batch: Tensor, rng: torch.Generator) -> Tensor:
+        assert statistics is not None
+        return augment.normalise(augment.pad_crop_flip(batch, rng), *statistics).to(dtype)
+
+    drawn = train_inputs[subset.train]
+    test = prepare(test_inputs), labels(dataset.test.targets)
+    validation = prepare(train_inputs[subset.validation]), labels(dataset.train.targets[subset.validation])
+    return Problem(
+        train=_to_nchw(torch.from_numpy(drawn).to(device)) if config.augment else prepare(drawn),
+        train_targets=labels(dataset.train.targets[subset.train]),
+        test=test,
+        validation=validation if len(subset.validation) else None,
+        class_counts=subset.class_counts,
+        augment=augmented if config.augment else None,
+        input_shape=tuple(test[0].shape[1:]),
+        data_hash=subset.hash,
+    )
+
+
+def _array(config: RunConfig, split: data.Split) -> np.ndarray:
+    if isinstance(split.inputs, list):
+        raise ValueError(f"`dataset` must be a data set of images or vectors, got texts in {config.dataset!r}.")
+    return split.inputs
+
+
+def _channel_statistics(images: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
+    """Mean and deviation on the device: numbers from the host would be copied, and waited for, in every step."""
+    mean, deviation = (
+        torch.as_tensor(value, dtype=torch.float32, device=device) for value in augment.channel_statistics(images)
+    )
+    return mean, deviation
+
+
+def _to_nchw(images: Tensor) -> Tensor:
+    """NHWC storage read as NCHW: what PyTorch calls channels_last, the fast layout for convolutions."""
+    return images.permute(0, 3, 1, 2)
+
+
+def resolve_precision(config: RunConfig, device: str) -> str:
+    """Number format of a run: see the field `precision`.
+
+    Small networks train in float64 on a CPU, so that the printed results of the quick profile are the same on another
+    processor; large ones in bfloat16 where the hardware multiplies it, else in float32.
+    """
+    kind = torch.device(device).type
+    if config.precision != "auto":
+        return config.precision
+    if config.model in ("mlp", "cnn"):
+        return "float64" if kind == "cpu" else "float32"
+    return "bfloat16" if computes_bfloat16(kind) else "float32"
+
+
+def build_model(config: RunConfig, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The network of `config` with initial weights drawn from `config.seed`.
+
+    Raises:
+        ValueError: a convolutional network for vectors, or a prior bias for a head without bias.
+    """
+    if config.model != "mlp" and len(input_shape) != 3:
+        raise ValueError(f"`model` must be 'mlp' for a data set of vectors, got {config.model!r}.")
+    head = "cosine" if config.loss == "ldam" else "linear"
+
+    def build() -> nn.Module:
+        if config.model == "mlp":
+            model: nn.Module = models.MLP(int(np.prod(input_shape)), num_classes, head=head)
+        elif config.model == "cnn":
+            model = models.SmallCNN(input_shape[0], num_classes, head=head)
+        else:
+            depth = int(config.model.removeprefix("resnet"))
+            model = models.CifarResNet(depth, num_classes, head=head, in_channels=input_shape[0])
+        if config.bias_init == "prior" or (config.bias_init == "auto" and _is_sigmoid(config)):
+            models.initialise_prior_bias(model.head, num_classes)  # type: ignore[arg-type]
+        return model
+
+    return models.seeded(build, config.seed)
+
+
+def decay_rule(config: RunConfig) -> str:
+    """Which parameters are decayed: see the field `decay_on`."""
+    if config.decay_on != "auto":
+        return config.decay_on
+    return "all_but_head_bias" if _is_sigmoid(config) else "all"
+
+
+def _is_sigmoid(config: RunConfig) -> bool:
+    return config.loss in ("sigmoid", "focal")
+
+
+class Objective:
+    r"""Mean loss over the last axis of the targets, weighted by class.
+
+    .. math:: \frac{\sum_i w_{y_i}\,\ell_i}{B} \quad\text{or}\quad \frac{\sum_i w_{y_i}\,\ell_i}{\sum_i w_{y_i}}
+
+    The same reduction contract as `lt_lib.losses`, kept separate per model of a stack: `(members, batch)` ->
+    `(members,)`.
+
+    Args:
+        per_sample: (logits, targets) -> unreduced loss, the shape of the targets.
+        weight: class weights `(classes,)`, or None.
+        normalization: "batch" (first form) or "weights" (second form).
+    """
+
+    def __init__(
+        self, per_sample: Callable[[Tensor, Tensor], Tensor], weight: Tensor | None, normalization: str
+    ) -> None:
+        self.per_sample, self.weight, self.normalization = per_sample, weight, normalization
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of logits `(..., batch, classes)` and targets `(..., batch)`, shape `(...)`."""
+        loss = self.per_sample(logits, targets)
+        if self.weight is None:
+            return loss.mean(dim=-1)
+        weights = self.weight.to(loss.dtype)[targets]
+        weighted = (loss * weights).sum(dim=-1)
+        return weighted / (weights.sum(dim=-1) if self.normalization == "weights" else targets.shape[-1])
+
+
+def build_loss(config: RunConfig, class_counts: np.ndarray, device: str) -> Callable[[int], Objective]:
+    """Loss of `config` as a function of the epoch: unweighted before `defer_until`, weighted after."""
+    per_sample = _per_sample_loss(config, class_counts, device)
+    plain = Objective(per_sample, None, config.normalization)
+    if config.weighting == "none":
+        return lambda _epoch: plain
+    # A sweep over beta is meant to reach its ends, so the warning about ineffective values stays with `counts`.
+    beta = config.beta if config.weighting == "effective_number" else None
+    scheme: Any = config.weighting  # a known name, as above
+    weights = counts.class_weights(class_counts, scheme, beta=beta, on_ineffective_beta="ignore")
+    weighted = Objective(per_sample, torch.as_tensor(weights, device=device), config.normalization)
+    return deferred(config.epochs, config.defer_until, plain, weighted)
+
+
+def _per_sample_loss(config: RunConfig, class_counts: np.ndarray, device: str) -> Callable[[Tensor, Tensor], Tensor]:
+    if config.loss in ("ldam", "hinge"):
+        if config.margin_rule == "ldam":
+            values = counts.ldam_margins(class_counts, config.max_margin)
+        else:
+            values = np.full(len(class_counts), config.max_margin)
+        margins = torch.as_tensor(values, device=device)
+        if config.loss == "hinge":
+            return lambda z, y: losses.hinge_loss(z, y, margins, reduction="none")
+        return lambda z, y: losses.ldam_loss(z, y, margins, scale=config.scale, reduction="none")
+    if config.loss in ("balanced_softmax", "logit_adjusted"):
+        prior = torch.as_tensor(counts.class_prior(class_counts), device=device)
+        tau = config.tau if config.loss == "logit_adjusted" else 1.0
+        return lambda z, y: losses.logit_adjusted_loss(z, y, prior, tau=tau, reduction="none")
+    if config.loss == "focal":
+        return lambda z, y: losses.focal_loss(z, y, gamma=config.gamma, reduction="none")
+    if config.loss == "softmax_focal":
+        return lambda z, y: losses.softmax_focal_loss(z, y, gamma=config.gamma, reduction="none")
+    plain = losses.sigmoid_loss if config.loss == "sigmoid" else losses.softmax_loss
+    return lambda z, y: plain(z, y, reduction="none")
+
+
+def build_order(
+    config: RunConfig, targets: Tensor, class_counts: np.ndarray
+) -> Callable[[int, torch.Generator], Tensor]:
+    """Sample order of `config` as a function of the epoch: shuffled before `defer_until`, drawn by class after.
+
+    A re-sampled epoch draws, with replacement, as many samples as the subset has.
+    """
+    plain = shuffled(len(targets))
+    if config.sampling == "uniform":
+        return plain
+
+    def drawn(epoch: int, rng: torch.Generator) -> Tensor:
+        progress = epoch / max(config.epochs - 1, 1) if config.sampling == "progressive" else None
+        beta = config.beta if config.sampling == "effective_number" else None
+        scheme: Any = config.sampling  # a known name, as above
+        probabilities = samplers.sampling_probabilities(class_counts, scheme, beta=beta, progress=progress)
+        return samplers.draw_indices(targets, probabilities, len(targets), rng)
+
+    stage = deferred(config.epochs, config.defer_until, plain, drawn)
+    return lambda epoch, rng: stage(epoch)(epoch, rng)
+
+
+def build_learning_rate(config: RunConfig) -> Callable[[int], float]:
+    """Learning-rate schedule of `config`."""
+    return step_learning_rate(config.epochs, config.learning_rate, warmup=config.warmup, decay=config.lr_decay)

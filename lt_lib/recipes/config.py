@@ -1,0 +1,137 @@
+"""`RunConfig`: everything that decides the outcome of one training run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from lt_lib._checks import check_known
+
+IMBALANCE_TYPES = ("exponential", "step", "balanced")
+LOSSES = (
+    "softmax", "sigmoid", "focal", "softmax_focal", "ldam", "hinge", "balanced_softmax", "logit_adjusted",
+)  # fmt: skip
+WEIGHTINGS = ("none", "inverse", "inverse_sqrt", "effective_number")
+SAMPLINGS = ("uniform", "inverse", "sqrt", "effective_number", "progressive")
+MODELS = ("mlp", "cnn", "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+PROFILES = ("quick", "small", "paper")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "profile": PROFILES,
+    "imbalance_type": IMBALANCE_TYPES,
+    "split_scheme": ("numpy", "ldam"),
+    "model": MODELS,
+    "loss": LOSSES,
+    "margin_rule": ("ldam", "uniform"),
+    "weighting": WEIGHTINGS,
+    "normalization": ("batch", "weights"),
+    "sampling": SAMPLINGS,
+    "bias_init": ("auto", "zero", "prior"),
+    "decay_on": ("auto", "all", "all_but_head_bias", "head_bias_only"),
+    "precision": ("auto", "float64", "float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+# Where and how the run is placed, not what it computes: two machines give the same hash to the same experiment.
+_PLACEMENT = {"data_root", "device", "num_devices"}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. The defaults are plain training on the embedded digits, seconds on a CPU.
+
+    Every field is checked on construction; `changed` makes variants, an unknown field is Python's `TypeError`. Whole
+    numbers given for real fields become floats: 100 and 100.0 are the same experiment.
+    """
+
+    dataset: str = "digits"  # name understood by lt_lib.data.load
+    data_root: str = ""  # folder of the data sets; empty: LT_DATA, else data/
+    profile: str = "quick"  # label of the cost class: quick, small or paper
+    imbalance_type: str = "exponential"  # exponential, step or balanced
+    imbalance_ratio: float = 10.0  # largest / smallest class count, >= 1
+    n_max: int = 0  # samples of the largest class; 0: as many as every class has
+    permute_classes: bool = False  # True: which class is rare is drawn from split_seed
+    split_seed: int = 0  # draw of the training subset
+    split_scheme: str = "numpy"  # numpy, or ldam: the draw of the LDAM authors' code
+    validation_per_class: int = 0  # images per class held out for model selection
+    model: str = "mlp"  # mlp, cnn, resnet8 ... resnet110
+    loss: str = "softmax"  # see LOSSES
+    gamma: float = 1.0  # focal exponent, >= 0 (focal losses)
+    max_margin: float = 0.5  # largest margin (ldam, hinge)
+    margin_rule: str = "ldam"  # ldam: n^(-1/4); uniform: max_margin for every class
+    scale: float = 30.0  # factor on cosine logits (ldam)
+    tau: float = 1.0  # strength of logit adjustment
+    weighting: str = "none"  # class weights of the loss
+    beta: float = 0.9999  # effective-number parameter of weighting and sampling
+    normalization: str = "batch"  # divide a weighted batch by its size or by its weights
+    sampling: str = "uniform"  # how training samples are drawn
+    defer_until: float = 0.0  # fraction of the run before weighting and sampling start
+    epochs: int = 40  # passes over the training subset
+    batch_size: int = 128  # samples per step
+    learning_rate: float = 0.1  # after warm-up
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 2e-4  # coefficient of the squared norm / 2
+    warmup: float = 0.025  # fraction of the run with a rising rate
+    lr_decay: float = 0.01  # factor at 80 % and at 90 % of the run
+    bias_init: str = "auto"  # auto: prior for sigmoid and focal, zero for the others
+    decay_on: str = "auto"  # auto: all_but_head_bias for sigmoid and focal, all for the others
+    augment: bool = False  # pad by 4, random crop, horizontal flip
+    seed: int = 0  # initial weights, sample order, augmentation
+    evaluate_every: int = 1  # epochs between evaluations
+    precision: str = "auto"  # auto: float64 for mlp and cnn on a CPU, else bfloat16 where the hardware has it
+    device: str = "auto"  # auto, cpu or cuda
+    num_devices: int = 1  # processes for data-parallel training
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            _check_type(field_.name, getattr(self, field_.name), field_.type)
+            if field_.type is float:
+                object.__setattr__(self, field_.name, float(getattr(self, field_.name)))
+        for name, options in _CHOICES.items():
+            check_known(getattr(self, name), name, options)
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not (low <= value <= high and value < _INFINITY):
+                bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
+                raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+
+    def changed(self, **changes: Any) -> "RunConfig":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+    def hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of all fields but `data_root`, `device` and `num_devices`."""
+        kept = {name: value for name, value in asdict(self).items() if name not in _PLACEMENT}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+_INFINITY = float("inf")
+_RANGES = (
+    ("imbalance_ratio", 1, _INFINITY),
+    ("n_max", 0, _INFINITY),
+    ("split_seed", 0, _INFINITY),
+    ("validation_per_class", 0, _INFINITY),
+    ("gamma", 0, _INFINITY),
+    ("max_margin", 0, _INFINITY),
+    ("scale", 1e-6, _INFINITY),
+    ("tau", 0, _INFINITY),
+    ("beta", 0, 1),
+    ("defer_until", 0, 1),
+    ("epochs", 1, _INFINITY),
+    ("batch_size", 1, _INFINITY),
+    ("learning_rate", 1e-12, _INFINITY),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, _INFINITY),
+    ("warmup", 0, 1),
+    ("lr_decay", 1e-12, 1),
+    ("seed", 0, _INFINITY),
+    ("evaluate_every", 1, _INFINITY),
+    ("num_devices", 1, _INFINITY),
+)
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    expected: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+    label = kind if isinstance(kind, str) else kind.__name__
+    wrong = not isinstance(value, expected[label]) or (label != "bool" and isinstance(value, bool))
+    if wrong:
+        raise TypeError(f"`{name}` must be of type {label}, got {value!r} ({type(value).__name__}).")

@@ -1,0 +1,119 @@
+"""The methods of the papers' tables as differences from plain training, and the three cost profiles."""
+
+from typing import Any
+
+from lt_lib._checks import check_known
+from lt_lib.recipes.config import RunConfig
+
+# Table name -> the fields that differ from empirical risk minimisation. Sources: Cui et al. 2019 (CB-*), Cao et al.
+# 2019 (the rest, names as in its table 2), Ren et al. 2020 (balanced softmax), Menon et al. 2021 (logit adjustment).
+METHODS: dict[str, dict[str, Any]] = {
+    "ERM": {},
+    "Sigmoid": {"loss": "sigmoid"},
+    "Focal": {"loss": "focal", "gamma": 1.0},
+    "RS": {"sampling": "inverse"},
+    "RW": {"weighting": "inverse", "normalization": "weights"},
+    "CB-softmax": {"weighting": "effective_number"},
+    "CB-sigmoid": {"loss": "sigmoid", "weighting": "effective_number"},
+    "CB-focal": {"loss": "focal", "gamma": 1.0, "weighting": "effective_number"},
+    "CB RS": {"sampling": "effective_number"},
+    "CB RW": {"weighting": "effective_number", "normalization": "weights"},
+    "DRW": {"weighting": "effective_number", "normalization": "weights", "defer_until": 0.8},
+    "DRS": {"sampling": "inverse", "defer_until": 0.8},
+    "LDAM": {"loss": "ldam"},
+    "LDAM-RW": {"loss": "ldam", "weighting": "effective_number", "normalization": "weights"},
+    "LDAM-DRW": {"loss": "ldam", "weighting": "effective_number", "normalization": "weights", "defer_until": 0.8},
+    "LDAM-DRS": {"loss": "ldam", "sampling": "inverse", "defer_until": 0.8},
+    "M-DRW": {
+        "loss": "ldam",
+        "margin_rule": "uniform",
+        "weighting": "effective_number",
+        "normalization": "weights",
+        "defer_until": 0.8,
+    },
+    "HG-DRS": {"loss": "hinge", "margin_rule": "uniform", "sampling": "inverse", "defer_until": 0.8},
+    "LDAM-HG-DRS": {"loss": "hinge", "sampling": "inverse", "defer_until": 0.8},
+    "Balanced softmax": {"loss": "balanced_softmax"},
+    "Logit adjustment": {"loss": "logit_adjusted"},
+}
+_CIFAR = {
+    "model": "resnet32",
+    "augment": True,
+    "imbalance_ratio": 100.0,
+    "split_scheme": "ldam",
+}
+# Named starting points. `cifar-paper` is the protocol of the tables; `cifar-small` shortens it to 40 epochs with every
+# change point at the same fraction and keeps 100 images per class for model selection: a reduced protocol.
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits-quick": {"dataset": "digits", "n_max": 120, "imbalance_ratio": 20.0, "evaluate_every": 5},
+    "gaussian-quick": {
+        "dataset": "gaussian",
+        "n_max": 1000,
+        "imbalance_ratio": 100.0,
+        "epochs": 30,
+        "weight_decay": 5e-4,
+        "learning_rate": 0.05,
+        "evaluate_every": 5,
+    },
+    "cifar-small": {**_CIFAR, "profile": "small", "epochs": 40, "validation_per_class": 100, "evaluate_every": 8},
+    "cifar-paper": {**_CIFAR, "profile": "paper", "epochs": 200},
+}
+
+
+def method_config(method: str, base: RunConfig | None = None, **changes: Any) -> RunConfig:
+    """Configuration of a method from the papers' tables.
+
+    Args:
+        method: a key of `METHODS`, such as "LDAM-DRW".
+        base: configuration that the method is applied to; `RunConfig()` if not given.
+        changes: further fields, applied last.
+
+    Raises:
+        ValueError: unknown method (with the nearest names), or a field out of range.
+
+    Example:
+        >>> method_config("LDAM-DRW", epochs=10).defer_until
+        0.8
+    """
+    check_known(method, "method", METHODS)
+    return (base or RunConfig()).changed(**{**METHODS[method], **changes})
+
+
+def preset(name: str, method: str = "ERM", **changes: Any) -> RunConfig:
+    """Configuration of a named starting point (`PRESETS`) with a method applied to it.
+
+    Raises:
+        ValueError: unknown preset or method (with the nearest names).
+    """
+    check_known(name, "name", PRESETS)
+    return method_config(method, RunConfig(**PRESETS[name]), **changes)
+
+
+def method_name(config: RunConfig) -> str:
+    """The table name of a configuration, or a description made of its fields if no table has it.
+
+    Numbers (beta, gamma, margins, scale, tau) do not change the name: they have columns of their own.
+
+    Example:
+        >>> method_name(RunConfig(loss="ldam"))
+        'LDAM'
+    """
+    structure = _structure(config)
+    for name, difference in METHODS.items():
+        if structure == _structure(RunConfig(**difference)):
+            return name
+    return ", ".join(f"{key}={value}" for key, value in structure.items())
+
+
+def _structure(config: RunConfig) -> dict[str, Any]:
+    """The fields that name a method, without those that this configuration does not use."""
+    structure: dict[str, Any] = {"loss": config.loss}
+    if config.loss in ("ldam", "hinge"):
+        structure["margin_rule"] = config.margin_rule
+    if config.weighting != "none":
+        structure |= {"weighting": config.weighting, "normalization": config.normalization}
+    if config.sampling != "uniform":
+        structure["sampling"] = config.sampling
+    if len(structure) > 1 and (config.weighting != "none" or config.sampling != "uniform"):
+        structure["deferred"] = config.defer_until > 0
+    return structure

@@ -1,0 +1,152 @@
+"""`RunResult`: what one training run measured, as an object, a table row and files."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lt_lib.recipes.config import RunConfig
+from lt_lib.recipes.methods import method_name
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outcome of `run(config)`. Accuracies and recalls are fractions in [0, 1] on the balanced test set.
+
+    Attributes:
+        config: what was run.
+        class_counts: training samples per class after any hold-out.
+        accuracy_last: after the last epoch: the number that is judged.
+        accuracy_validation: at the evaluated epoch with the best validation accuracy; None without hold-out.
+        accuracy_best_on_test: best over the evaluated epochs. Optimistic: it looks at the test set.
+        confusion: `confusion[i][j]` test samples of class i predicted as j, after the last epoch.
+        train_recall: recall per class on the training samples, not augmented, after the last epoch.
+        curves: per-epoch lists of `lt_lib.training.History`.
+        seconds: wall time of training and evaluation.
+        device: name of the device.
+        precision: number format of the products.
+        data_hash: digest of data set, subset and hold-out.
+        versions: Python, torch, numpy and lt_lib.
+        test_logits: logits on the test set after the last epoch; not part of the files.
+    """
+
+    config: RunConfig
+    class_counts: list[int]
+    accuracy_last: float
+    accuracy_validation: float | None
+    accuracy_best_on_test: float
+    confusion: list[list[int]]
+    train_recall: list[float]
+    curves: dict[str, Any]
+    seconds: float
+    device: str
+    precision: str
+    data_hash: str
+    versions: dict[str, str]
+    test_logits: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Recall per class on the test set, float64 `(classes,)`; NaN for a class without test samples."""
+        matrix = np.asarray(self.confusion, dtype=np.float64)
+        size = matrix.sum(axis=1)
+        return np.divide(np.diag(matrix), size, out=np.full_like(size, np.nan), where=size > 0)
+
+    @property
+    def method(self) -> str:
+        """Table name of the configuration."""
+        return method_name(self.config)
+
+    def to_row(self) -> dict[str, Any]:
+        """One tidy row with the columns that all result tables share; accuracies and recalls as fractions."""
+        config = self.config
+        return {
+            "dataset": _dataset_label(config.dataset),
+            "profile": config.profile,
+            "method": self.method,
+            "imbalance_type": config.imbalance_type,
+            "imbalance_ratio": 1.0 if config.imbalance_type == "balanced" else config.imbalance_ratio,
+            "loss": config.loss,
+            "beta": config.beta if "effective_number" in (config.weighting, config.sampling) else None,
+            "gamma": config.gamma if "focal" in config.loss else None,
+            "seed": config.seed,
+            "accuracy_last": self.accuracy_last,
+            "accuracy_validation": self.accuracy_validation,
+            "accuracy_best_on_test": self.accuracy_best_on_test,
+            **{f"recall_{label}": float(value) for label, value in enumerate(self.recall)},
+            "seconds": self.seconds,
+            "device": self.device,
+            "config_hash": config.hash(),
+            "data_hash": self.data_hash,
+            "version": self.versions["lt_lib"],
+        }
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write `result.json` and `curves.csv` into `folder`, each in one step, and return the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = asdict(self) | {"method": self.method, "config_hash": self.config.hash(), "row": self.to_row()}
+        content.pop("test_logits")
+        _write(folder / "curves.csv", self._curves_csv())
+        _write(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+        return folder
+
+    def _curves_csv(self) -> str:
+        names = sorted(self.curves["accuracy"])
+        lines = [",".join(["epoch", "learning_rate", "train_loss", *(f"accuracy_{name}" for name in names)])]
+        position = {epoch: index for index, epoch in enumerate(self.curves["evaluated"])}
+        for epoch, (rate, loss) in enumerate(zip(self.curves["learning_rate"], self.curves["train_loss"], strict=True)):
+            scores = [
+                f"{self.curves['accuracy'][name][position[epoch]]:.6f}" if epoch in position else "" for name in names
+            ]
+            lines.append(",".join([str(epoch), f"{rate:.8g}", f"{loss:.6g}", *scores]))
+        return "\n".join(lines) + "\n"
+
+
+def load_result(folder: str | os.PathLike) -> RunResult:
+    """Read what `RunResult.save` wrote.
+
+    Raises:
+        ValueError: `result.json` is missing or damaged.
+    """
+    path = Path(folder) / "result.json"
+    try:
+        content = json.loads(path.read_text())
+        derived = {"method", "config_hash", "row"}
+        values = {name: value for name, value in content.items() if name not in derived}
+        values["config"] = RunConfig(**values["config"])
+        return RunResult(**values)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import torch
+
+    import lt_lib
+
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "lt_lib": lt_lib.__version__,
+    }
+
+
+def _dataset_label(name: str) -> str:
+    """`folder:data/cifar10-jpeg` -> `cifar10-jpeg`: a table names the data, not a place on one machine."""
+    return Path(name.removeprefix("folder:")).name if name.startswith("folder:") else name
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

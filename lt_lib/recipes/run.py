@@ -1,0 +1,257 @@
+"""`run(config)` trains one model; `run_many(configs)` trains small ones side by side as stacked models."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lt_lib import data, metrics, models, training
+from lt_lib.recipes import build
+from lt_lib.recipes.config import RunConfig
+from lt_lib.recipes.result import RunResult, versions
+
+# Fields in which the members of one stack may differ; all others are shared by the stacked computation.
+_PER_MEMBER = (
+    "profile", "permute_classes", "split_seed", "gamma", "max_margin", "margin_rule", "scale", "tau", "weighting",
+    "beta", "normalization", "sampling", "defer_until", "seed",
+)  # fmt: skip
+# Where the data come from, and all that decides which samples are drawn from them.
+_SOURCE = ("dataset", "data_root")
+_SPLIT = (
+    *_SOURCE, "imbalance_type", "imbalance_ratio", "n_max", "permute_classes", "split_seed", "split_scheme",
+    "validation_per_class",
+)  # fmt: skip
+
+
+def run(
+    config: RunConfig,
+    *,
+    checkpoint: str | Path | None = None,
+    snapshots: Collection[int] = (),
+    progress: bool = False,
+    dataset: data.Dataset | None = None,
+) -> RunResult:
+    """Train and evaluate one model.
+
+    Args:
+        config: what to run.
+        checkpoint: file for the state after every epoch; an existing one of the same configuration is continued.
+        snapshots: numbers of finished epochs whose checkpoint is kept, see `lt_lib.training.fit`.
+        progress: show a progress bar.
+        dataset: the loaded data set, if the caller has it already.
+
+    Returns:
+        The measured `RunResult`.
+
+    Raises:
+        NonFiniteLossError: the loss became infinite or NaN.
+        CheckpointError: `checkpoint` is damaged or of another configuration.
+        ValueError, MissingDataError: a name or a number that does not fit, data that is not there.
+    """
+    device = training.resolve_device(config.device)
+    precision = build.resolve_precision(config, device)
+    fabric = training.make_fabric(device, precision, num_devices=config.num_devices)
+    fabric.launch()
+    place = str(fabric.device)  # of several GPUs, every process has its own
+    dataset = dataset or build.load_dataset(config)
+    problem = build.build_problem(config, place, dataset)
+    model = build.build_model(config, problem.input_shape, len(problem.class_counts))
+    if len(problem.input_shape) == 3:
+        model = model.to(memory_format=torch.channels_last)
+    evaluation = {"test": problem.test}
+    if problem.validation is not None:
+        evaluation["validation"] = problem.validation
+    history = training.fit(
+        model,
+        problem.train,
+        problem.train_targets,
+        loss_at=build.build_loss(config, problem.class_counts, place),
+        learning_rate_at=build.build_learning_rate(config),
+        epochs=config.epochs,
+        rng=torch.Generator(place).manual_seed(config.seed),
+        batch_size=config.batch_size,
+        momentum=config.momentum,
+        parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
+        order_at=build.build_order(config, problem.train_targets, problem.class_counts),
+        augment=problem.augment,
+        evaluation=evaluation,
+        evaluate_every=config.evaluate_every,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        identity=f"{config.hash()}-{problem.data_hash}",
+        snapshots=snapshots,
+        progress=progress,
+    )
+    plain = problem if problem.augment is None else build.build_problem(config.changed(augment=False), place, dataset)
+    with fabric.autocast():  # in the number format that the accuracies of the history were computed in
+        test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], plain.train))
+    return _result(
+        config,
+        problem.class_counts,
+        history,
+        test=(test_logits, problem.test[1]),
+        train=(train_logits, problem.train_targets),
+        device=device,
+        precision=precision,
+        data_hash=problem.data_hash,
+    )
+
+
+def run_many(configs: Sequence[RunConfig]) -> list[RunResult]:
+    """Train many models, as few stacked models as possible; results in the order of `configs`.
+
+    Configurations that share data set, class counts, architecture, loss and optimiser settings, and differ only in
+    seed, subset, weighting, sampling or the numbers of the loss, are trained as one batched model. Residual networks,
+    which hold batch statistics, and runs with augmentation, in bfloat16 or on several devices are trained one after
+    the other. Every member gives the result that `run` gives for it alone, up to rounding.
+
+    Args:
+        configs: what to run.
+    """
+    datasets: dict[tuple, data.Dataset] = {}
+    subsets: dict[tuple, build.Subset] = {}
+    groups: dict[Any, list[int]] = {}
+    for position, config in enumerate(configs):
+        source, split = _fields(config, _SOURCE), _fields(config, _SPLIT)
+        if source not in datasets:
+            datasets[source] = build.load_dataset(config)
+        if not _stackable(config):
+            groups[position] = [position]
+            continue
+        if split not in subsets:
+            subsets[split] = build.draw_subset(config, datasets[source])
+        shared = tuple(value for name, value in asdict(config).items() if name not in _PER_MEMBER)
+        # A hold-out can leave one subset smaller than another, and a stack takes its steps together.
+        key = (*shared, len(subsets[split].train), len(subsets[split].validation))
+        groups.setdefault(key, []).append(position)
+    results: dict[int, RunResult] = {}
+    for positions in groups.values():
+        members = [configs[position] for position in positions]
+        dataset = datasets[_fields(members[0], _SOURCE)]
+        if _stackable(members[0]):
+            outcomes = _run_stack(members, dataset, [subsets[_fields(config, _SPLIT)] for config in members])
+        else:
+            outcomes = [run(members[0], dataset=dataset)]
+        results |= zip(positions, outcomes, strict=True)
+    return [results[position] for position in range(len(configs))]
+
+
+def _fields(config: RunConfig, names: Sequence[str]) -> tuple:
+    return tuple(getattr(config, name) for name in names)
+
+
+def _stackable(config: RunConfig) -> bool:
+    small = config.model in ("mlp", "cnn")
+    return small and not config.augment and config.num_devices == 1 and config.precision != "bfloat16"
+
+
+def _run_stack(configs: Sequence[RunConfig], dataset: data.Dataset, subsets: Sequence[build.Subset]) -> list[RunResult]:
+    first = configs[0]
+    device = training.resolve_device(first.device)
+    precision = build.resolve_precision(first, device)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    # Everything is drawn from the prepared training split, so that members with different subsets share one pool.
+    pool, pool_targets, test = _whole_split(first, dataset, device)
+    losses: dict[tuple, Any] = {}
+    members = []
+    for config, subset in zip(configs, subsets, strict=True):
+        # Neighbours that differ in seeds only share the loss object, hence one call for all of them.
+        loss_key = (config.changed(seed=0, split_seed=0), tuple(subset.class_counts))
+        if loss_key not in losses:
+            losses[loss_key] = build.build_loss(config, subset.class_counts, device)
+        indices = torch.from_numpy(subset.train).to(device)
+        members.append(
+            training.Member(
+                indices=indices,
+                loss_at=losses[loss_key],
+                rng=torch.Generator(device).manual_seed(config.seed),
+                order_at=build.build_order(config, pool_targets[indices], subset.class_counts),
+                validation=torch.from_numpy(subset.validation).to(device) if len(subset.validation) else None,
+            )
+        )
+    shape = tuple(test[0].shape[1:])
+    model = models.StackedModel([build.build_model(config, shape, dataset.num_classes) for config in configs])
+    model = model.to(device, dtype)
+    histories = training.fit_stacked(
+        model,
+        pool,
+        pool_targets,
+        members,
+        learning_rate_at=build.build_learning_rate(first),
+        epochs=first.epochs,
+        parameters=model.parameter_groups(first.weight_decay, decay_on=build.decay_rule(first)),
+        batch_size=first.batch_size,
+        momentum=first.momentum,
+        test=test,
+        evaluate_every=first.evaluate_every,
+    )
+    test_logits = training.predict_stacked(model, test[0])
+    rows = torch.stack([member.indices for member in members])
+    with torch.no_grad():
+        train_logits = model(pool[rows])
+    return [
+        _result(
+            config,
+            subset.class_counts,
+            history,
+            test=(test_logits[position], test[1]),
+            train=(train_logits[position], pool_targets[rows[position]]),
+            device=device,
+            precision=precision,
+            data_hash=subset.hash,
+        )
+        for position, (config, subset, history) in enumerate(zip(configs, subsets, histories, strict=True))
+    ]
+
+
+def _whole_split(
+    config: RunConfig, dataset: data.Dataset, device: str
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """The whole training split, prepared, with the test set."""
+    available = np.bincount(dataset.train.targets, minlength=dataset.num_classes)
+    everything = build.Subset(np.arange(len(dataset.train.targets)), np.empty(0, dtype=np.int64), available, "")
+    problem = build.build_problem(config, device, dataset, subset=everything)
+    return problem.train, problem.train_targets, problem.test
+
+
+def _result(
+    config: RunConfig,
+    class_counts: np.ndarray,
+    history: training.History,
+    *,
+    test: tuple[torch.Tensor, torch.Tensor],
+    train: tuple[torch.Tensor, torch.Tensor],
+    device: str,
+    precision: str,
+    data_hash: str,
+) -> RunResult:
+    num_classes = len(class_counts)
+    confusion = metrics.confusion_matrix(_array(test[1]), _array(test[0].argmax(dim=1)), num_classes)
+    train_recall = metrics.per_class_recall(_array(train[1]), _array(train[0].argmax(dim=1)), num_classes)
+    scores = history.accuracy["test"]
+    selected = None
+    if "validation" in history.accuracy:
+        selected = scores[int(np.argmax(history.accuracy["validation"]))]
+    return RunResult(
+        config=config,
+        class_counts=[int(count) for count in class_counts],
+        accuracy_last=scores[-1],
+        accuracy_validation=selected,
+        accuracy_best_on_test=max(scores),
+        confusion=np.asarray(confusion).astype(int).tolist(),
+        train_recall=[float(value) for value in train_recall],
+        curves=dict(vars(history)),
+        seconds=history.seconds,
+        device=training.describe_device(device),
+        precision=precision,
+        data_hash=data_hash,
+        versions=versions(),
+        test_logits=_array(test[0]),
+    )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()

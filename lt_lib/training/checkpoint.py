@@ -1,0 +1,66 @@
+"""Checkpoints that are either whole or absent, and say what is wrong with them."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or belongs to another run."""
+
+
+def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    """Write `state` to `path` in one step: a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: target file; its folder is created.
+        state: tensors, numbers, strings and containers of them (what `torch.load(weights_only=True)` accepts).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | os.PathLike, *, identity: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint and make sure that it belongs to this run.
+
+    Args:
+        path: file written by `save_checkpoint`.
+        identity: what `state["identity"]` must be, for example a config hash.
+        map_location: device for the tensors.
+
+    Raises:
+        CheckpointError: the file is damaged or not a checkpoint, or its identity differs.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        # PyTorch reads the numbers without comparing checksums, so a flipped bit would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"`path` must be a whole checkpoint, got a damaged or truncated file: {path} ({error}). "
+            "Delete it to start this run again."
+        ) from error
+    found = state.get("identity") if isinstance(state, dict) else None
+    if found != identity:
+        raise CheckpointError(
+            f"`identity` must be {identity!r}, got {found!r} in {path}: "
+            "the checkpoint belongs to another configuration."
+        )
+    return state

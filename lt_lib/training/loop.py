@@ -1,0 +1,265 @@
+"""The supervised loop: one function to train, one to predict.
+
+The data set lies on the device as whole tensors, augmentation is a function of a batch, and nothing inside an epoch
+waits for the device: per-step losses stay in a device buffer that is read once per epoch.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lt_lib.metrics import balanced_accuracy
+from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lt_lib.training.placement import make_fabric
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> mean loss of the batch, a scalar
+Order = Callable[[int, torch.Generator], Tensor]  # (epoch, generator) -> sample indices of that epoch
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN. Carries `epoch`, `step` (both 0-based, step within the epoch) and `indices`."""
+
+    def __init__(self, epoch: int, step: int, indices: list[int]) -> None:
+        self.epoch, self.step, self.indices = epoch, step, indices
+        shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+        super().__init__(
+            f"the loss is not finite, first at epoch {epoch}, step {step} (sample indices {shown}); "
+            "the checkpoint of the last good epoch is untouched."
+        )
+
+
+@dataclass
+class History:
+    """What `fit` records: one entry per finished epoch, and per evaluated epoch and set.
+
+    Attributes:
+        train_loss: mean training loss of each epoch, as optimised (weights included).
+        learning_rate: rate used in each epoch.
+        evaluated: 0-based epochs after which the sets were evaluated; the last epoch is always one.
+        accuracy: for each evaluation set, the balanced accuracy (mean recall over its classes) per evaluated epoch.
+        seconds: wall time spent, over all parts of a resumed run.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+    accuracy: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs."""
+        return len(self.train_loss)
+
+
+def shuffled(num_samples: int) -> Order:
+    """Order that visits every sample once per epoch, in a new random order each time."""
+
+    def order(_epoch: int, rng: torch.Generator) -> Tensor:
+        return torch.randperm(num_samples, generator=rng, device=rng.device)
+
+    return order
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """Logits of `inputs` in evaluation mode, float32 or wider, on the device of the model, `(samples, classes)`.
+
+    Args:
+        model: any module; its training mode is restored afterwards.
+        inputs: `(samples, ...)`, prepared as the model expects.
+        batch_size: samples per forward pass, >= 1.
+    """
+    was_training = model.training
+    model.eval()
+    logits = torch.cat([model(part) for part in inputs.split(batch_size)])
+    model.train(was_training)
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def fit(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    loss_at: Callable[[int], Loss],
+    learning_rate_at: Callable[[int], float],
+    epochs: int,
+    rng: torch.Generator,
+    batch_size: int = 128,
+    momentum: float = 0.9,
+    parameters: list[dict] | None = None,
+    order_at: Order | None = None,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    evaluation: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    evaluate_every: int = 1,
+    fabric: Any = None,
+    checkpoint: str | Path | None = None,
+    identity: str = "",
+    snapshots: Collection[int] = (),
+    stop_after: int | None = None,
+    progress: bool = False,
+) -> History:
+    """Train `model` in place by SGD with momentum.
+
+    Args:
+        model: module `(batch, ...) -> (batch, classes)`, moved to the device of `fabric`.
+        inputs: all training inputs `(samples, ...)`, on the device and prepared as the model expects.
+        targets: class indices `(samples,)`, int64, on the device.
+        loss_at: epoch -> loss function; deferred re-weighting is a schedule of the loss.
+        learning_rate_at: epoch -> rate.
+        epochs: length of the whole run, >= 1.
+        rng: generator on the device of `inputs`; drives order and augmentation. Its state is part of a checkpoint.
+        batch_size: samples per step over all processes; the last batch of an epoch may be smaller.
+        momentum: of SGD, in [0, 1).
+        parameters: optimiser groups (`lt_lib.models.parameter_groups`); all parameters without decay if not given.
+        order_at: (epoch, generator) -> indices for that epoch; `shuffled` if not given. Deferred re-sampling is a
+            schedule of the order.
+        augment: (batch, generator) -> batch, on the device.
+        evaluation: name -> (inputs, targets), evaluated every `evaluate_every` epochs and after the last one.
+        evaluate_every: epochs between evaluations, >= 1.
+        fabric: `lt_lib.training.make_fabric(...)`; CPU and float32 if not given. Several processes share every batch;
+            `loss` then averages over a share, so that division by the weights is by those of the share.
+        checkpoint: file for the state after every epoch; if it exists, training goes on from it, and on a CPU ends in
+            the same bits as without the break.
+        identity: stored in the checkpoint and compared on resume.
+        snapshots: numbers of finished epochs whose checkpoint is kept beside it as `NAME.epochN`; needs `checkpoint`.
+        stop_after: leave after this many finished epochs in all (the run can be resumed); None to finish.
+        progress: show a progress bar over epochs (tqdm).
+
+    Returns:
+        `History` of the whole run, resumed parts included.
+
+    Raises:
+        NonFiniteLossError: a step's loss is not finite; names epoch, step and sample indices.
+        ValueError: sizes or lengths out of range.
+        CheckpointError: the checkpoint is damaged or belongs to another run.
+    """
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise ValueError(
+            f"`inputs` and `targets` must be equally long, not empty, got {len(inputs)} and {len(targets)}."
+        )
+    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
+        if number < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {number}.")
+    if snapshots and checkpoint is None:
+        raise ValueError(f"`snapshots` must be empty without a `checkpoint`, got {sorted(snapshots)}.")
+    fabric = fabric or make_fabric("cpu", "float32")
+    groups = parameters or [{"params": list(model.parameters())}]
+    optimizer = torch.optim.SGD(groups, lr=learning_rate_at(0), momentum=momentum, foreach=True)
+    trained, wrapped = fabric.setup(model, optimizer)
+    history = History()
+    if checkpoint is not None and Path(checkpoint).exists():
+        history = _restore(checkpoint, identity, model, optimizer, rng)
+    order_at = order_at or shuffled(len(inputs))
+    last = epochs if stop_after is None else min(epochs, stop_after)
+    for epoch in _epochs(history.epochs, last, show=progress and fabric.is_global_zero):
+        started = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(epoch)
+        order = order_at(epoch, rng)
+        # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
+        with fabric.init_tensor():
+            losses = _train_epoch(
+                trained, wrapped, inputs, targets, order, loss_at(epoch), batch_size, augment, rng, fabric
+            )
+        _require_finite(losses, order, batch_size, epoch)
+        history.train_loss.append(float(losses.mean()))
+        history.learning_rate.append(learning_rate_at(epoch))
+        if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+            history.evaluated.append(epoch)
+            for name, (held_inputs, held_targets) in (evaluation or {}).items():
+                logits = predict(trained, held_inputs)
+                score = balanced_accuracy(held_targets, logits.argmax(dim=1), num_classes=logits.shape[1])
+                history.accuracy.setdefault(name, []).append(score)
+        history.seconds += time.perf_counter() - started
+        if checkpoint is not None and fabric.is_global_zero:
+            state = _state(identity, history, model, optimizer, rng)
+            # The snapshot first: a run that is killed in between repeats the epoch, and writes both.
+            if history.epochs in snapshots:
+                save_checkpoint(f"{checkpoint}.epoch{history.epochs}", state)
+            save_checkpoint(checkpoint, state)
+    return history
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: Any,
+    inputs: Tensor,
+    targets: Tensor,
+    order: Tensor,
+    loss: Loss,
+    batch_size: int,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None,
+    rng: torch.Generator,
+    fabric: Any,
+) -> Tensor:
+    """One pass over `order`; returns the loss of every step, still on the device."""
+    model.train()
+    batches = order.split(batch_size)
+    losses = torch.zeros(len(batches), device=inputs.device)
+    for step, batch in enumerate(batches):
+        mine, factor = _share(len(batch), fabric.global_rank, fabric.world_size)
+        share = batch[mine]
+        # All processes augment the whole batch: their generators stay in step, and the images are those of one process.
+        images = inputs[share] if augment is None else augment(inputs[batch], rng)[mine]
+        value = loss(model(images), targets[share])
+        if fabric.world_size > 1:
+            value = value * factor
+        fabric.backward(value)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses[step] = value.detach()
+    # The mean over processes is the mean over the batch; and all of them see a loss that is not finite, so all stop.
+    return fabric.all_reduce(losses, reduce_op="mean") if fabric.world_size > 1 else losses
+
+
+def _share(batch: int, rank: int, processes: int) -> tuple[slice, float]:
+    """Positions of a batch that a process computes, and the weight of its mean loss in the mean over processes."""
+    size = len(range(rank, batch, processes))
+    if size:
+        return slice(rank, None, processes), size * processes / batch
+    # Without a sample of its own, a process still has to take part in the exchange of gradients.
+    return slice(0, 1), 0.0
+
+
+def _require_finite(losses: Tensor, order: Tensor, batch_size: int, epoch: int) -> None:
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise NonFiniteLossError(epoch, step, order[step * batch_size : (step + 1) * batch_size].tolist())
+
+
+def _epochs(first: int, last: int, *, show: bool) -> Iterable[int]:
+    if not show:
+        return range(first, last)
+    from tqdm.auto import trange
+
+    return trange(first, last, desc="epoch", initial=first, total=last)
+
+
+def _state(
+    identity: str, history: History, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
+) -> dict[str, Any]:
+    return {
+        "identity": identity,
+        "history": dict(vars(history)),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng.get_state(),
+    }
+
+
+def _restore(
+    path: str | Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
+) -> History:
+    state = load_checkpoint(path, identity=identity)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    rng.set_state(state["rng"])
+    return History(**state["history"])

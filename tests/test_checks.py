@@ -1,0 +1,134 @@
+"""Validation helpers: what passes comes back in the caller's type, what does not is named in the error."""
+
+import numpy as np
+import pytest
+import torch
+
+from lt_lib import _checks
+
+
+def test_nearest_names_come_best_first():
+    assert _checks.nearest_names("focall", ["softmax", "focal", "softmax_focal"])[0] == "focal"
+    assert _checks.nearest_names("zzz", ["softmax", "focal"]) == []
+
+
+def test_a_known_name_is_returned():
+    assert _checks.check_known("focal", "loss", ["softmax", "focal"]) == "focal"
+
+
+def test_an_unknown_name_lists_options_and_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"`loss` must be one of 'softmax', 'focal', got 'fokal'\. Did you mean 'focal'\?"
+    ):
+        _checks.check_known("fokal", "loss", ["softmax", "focal"])
+    with pytest.raises(ValueError, match=r"got 'zzz'\.$"):
+        _checks.check_known("zzz", "loss", ["softmax", "focal"])
+    with pytest.raises(TypeError, match="`loss` must be one of 'softmax', got 3"):
+        _checks.check_known(3, "loss", ["softmax"])
+
+
+def test_integers():
+    assert type(_checks.check_integer(np.int64(3), "n")) is int
+    for wrong in (3.0, "3", True, None):
+        with pytest.raises(TypeError, match="`n` must be an integer, got"):
+            _checks.check_integer(wrong, "n")
+    with pytest.raises(ValueError, match=r"`n` must be an integer in \[1, 5\], got 6"):
+        _checks.check_integer(6, "n", minimum=1, maximum=5)
+    with pytest.raises(ValueError, match=r"`n` must be an integer of at most 5, got 6"):
+        _checks.check_integer(6, "n", maximum=5)
+    assert _checks.check_integer(5, "n", minimum=5, maximum=5) == 5
+
+
+def test_reals():
+    assert type(_checks.check_real(np.float32(0.5), "x")) is float
+    assert _checks.check_fraction(1, "x") == 1.0
+    assert _checks.check_positive(1e-300, "x") == 1e-300
+    for wrong in ("1", True, None, 1j):
+        with pytest.raises(TypeError, match="`x` must be a real number, got"):
+            _checks.check_real(wrong, "x")
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`x` must be a finite number, got"):
+            _checks.check_real(wrong, "x")
+    with pytest.raises(ValueError, match=r"`x` must be a finite number in \[0.0, 1.0\], got -0.1"):
+        _checks.check_fraction(-0.1, "x")
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"`x` must be a number above 0, got {wrong}"):
+            _checks.check_positive(wrong, "x")
+
+
+def test_counts_may_forbid_empty_classes():
+    assert _checks.check_counts([3, 0]).tolist() == [3, 0]
+    with pytest.raises(ValueError, match="`sizes` must have at least one sample in every class, got 0 for class 1"):
+        _checks.check_counts([3, 0], "sizes", allow_empty_classes=False)
+
+
+def test_counts_as_tensor_and_unsigned():
+    assert _checks.check_counts(torch.tensor([3, 1])).tolist() == [3, 1]
+    assert _checks.check_counts(np.array([3, 1], dtype=np.uint8)).dtype == np.int64
+
+
+def test_permutation():
+    assert _checks.check_permutation([1, 0], "order", 2).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="`order` must hold each of 0 … 2 once, got"):
+        _checks.check_permutation([1, 1, 0], "order", 3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "error", "message"),
+    [
+        ([[0.0, 1.0]], torch.tensor([0]), TypeError, "`logits` must be a floating-point tensor, got list"),
+        (
+            torch.ones(1, 2).long(),
+            torch.tensor([0]),
+            TypeError,
+            "`logits` must be a floating-point tensor, got a tensor of",
+        ),
+        (torch.ones(1, 2), [0], TypeError, "`targets` must be an int64 tensor of class indices, got list"),
+        (torch.ones(1, 2), torch.tensor([0.0]), TypeError, "`targets` must be an int64 tensor .* torch.float32"),
+        (
+            torch.ones(1, 2),
+            torch.tensor([0, 1]),
+            ValueError,
+            r"`targets` must have the shape of .* got \(2,\) beside \(1, 2\)",
+        ),
+        (torch.tensor(1.0), torch.tensor(0), ValueError, "`targets` must have the shape of"),
+        (
+            torch.ones(0, 2),
+            torch.ones(0).long(),
+            ValueError,
+            r"`logits` must hold at least one sample .* got shape \(0, 2\)",
+        ),
+        (torch.ones(2, 3), torch.tensor([0, 3]), ValueError, r"`targets` must be in 0 … 2, got 3"),
+        (torch.ones(2, 3), torch.tensor([-1, 5]), ValueError, r"`targets` must be in 0 … 2, got -1"),
+    ],
+)
+def test_logits_and_targets(logits, targets, error, message):
+    with pytest.raises(error, match=message):
+        _checks.check_logits_targets(logits, targets)
+
+
+def test_logits_and_targets_of_any_batch_shape():
+    assert _checks.check_logits_targets(torch.ones(4), torch.tensor(3)) == 4
+    assert _checks.check_logits_targets(torch.ones(2, 3, 4), torch.ones(2, 3).long()) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([1.0, 2.0], TypeError, "`weight` must be a floating-point tensor, got list"),
+        (torch.tensor([1, 2]), TypeError, "`weight` must be a floating-point tensor, got a tensor of torch.int64"),
+        (torch.ones(3), ValueError, r"`weight` must have shape \(2,\), got \(3,\)"),
+        (torch.tensor([1.0, -0.5]), ValueError, "`weight` must be finite and at least 0, got values from -0.5 to 1"),
+        (torch.tensor([1.0, float("nan")]), ValueError, "`weight` must be finite and at least 0"),
+        (torch.tensor([1.0, float("inf")]), ValueError, "`weight` must be finite and at least 0"),
+    ],
+)
+def test_per_class_values(values, error, message):
+    with pytest.raises(error, match=message):
+        _checks.check_per_class(values, "weight", 2)
+
+
+def test_per_class_values_above_zero():
+    _checks.check_per_class(torch.tensor([0.0, 1.0]), "weight", 2)
+    with pytest.raises(ValueError, match="`prior` must be finite and above 0, got values from 0 to 1"):
+        _checks.check_per_class(torch.tensor([0.0, 1.0]), "prior", 2, inclusive=False)

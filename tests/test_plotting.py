@@ -1,0 +1,389 @@
+"""Styles, drawing functions, and the files and outputs of `show_figure`."""
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lt_lib import plotting
+from lt_lib.plotting import figures
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def ax():
+    return plt.subplots()[1]
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"method": ["a", "a", "b", "b"], "n": [1, 2, 1, 2], "error": [0.1235, 0.2, 0.3, 0.45]})
+
+
+def draw(table: pd.DataFrame, name: str = "figure", alt: str = "Errors rise.", **options) -> None:
+    with plotting.style():
+        fig, ax = plt.subplots()
+        ax.plot(table["error"])
+    plotting.show_figure(fig, name, table, alt, **options)
+
+
+# Styles
+
+
+def test_style_changes_settings_only_inside_the_block():
+    before = dict(mpl.rcParams)
+    with plotting.style():
+        assert not mpl.rcParams["axes.spines.top"]
+    assert dict(mpl.rcParams) == before
+
+
+def test_no_two_methods_share_colour_and_marker_or_colour_and_dashes():
+    styles = list(plotting.METHODS.values())
+    assert len({(s.color, s.marker) for s in styles}) == len(styles)
+    assert len({(s.color, s.marker, s.linestyle) for s in styles}) == len(styles)
+    assert {s.color for s in styles} <= set(plotting.PALETTE.values())
+
+
+def test_series_differ_in_colour_and_in_marker():
+    styles = [plotting.series_style(i) for i in range(8)]
+    assert len({s.color for s in styles}) == len({s.marker for s in styles}) == 8
+
+
+def test_unknown_method_is_refused_with_the_nearest_names():
+    with pytest.raises(ValueError, match=r"`method` must be one of .* got 'ldam_dwr'\. Nearest: ldam_drw"):
+        plotting.method_style("ldam_dwr")
+
+
+@pytest.mark.parametrize("index", [-1, 8])
+def test_series_outside_the_range_are_refused(index):
+    with pytest.raises(ValueError, match="`index` must be between 0 and 7"):
+        plotting.series_style(index)
+
+
+# Drawing functions
+
+
+def test_count_bars_have_the_heights_of_the_counts_on_a_log_axis(ax):
+    assert plotting.count_bars(ax, [100, 10, 0], color="#123456", label="train") is ax
+    assert ax.get_yscale() == "log"
+    np.testing.assert_array_equal([bar.get_height() for bar in ax.patches], [100, 10, np.nan])
+    assert mpl.colors.to_hex(ax.patches[0].get_facecolor()) == "#123456"
+    assert ax.get_legend_handles_labels()[1] == ["train"]
+    assert "most frequent first" in ax.get_xlabel()
+
+
+def test_count_bars_claim_no_order_that_is_not_there(ax):
+    assert plotting.count_bars(ax, [1, 100]).get_xlabel() == "class"
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [[1, 2]], []])
+def test_count_bars_refuse_what_has_no_bars(ax, counts):
+    with pytest.raises(ValueError, match="`class_counts` must be one-dimensional with a positive entry"):
+        plotting.count_bars(ax, counts)
+
+
+def test_line_band_draws_line_and_interval_in_the_style(ax):
+    style = plotting.method_style("ldam")
+    assert plotting.line_band(ax, [0, 1], [1, 2], low=[0, 1], high=[2, 3], style=style, label="LDAM") is ax
+    (line,) = ax.lines
+    assert (line.get_color(), line.get_marker(), line.get_linestyle(), line.get_label()) == (*style, "LDAM")
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 3)
+
+
+def test_line_band_without_interval_draws_only_the_line(ax):
+    plotting.line_band(ax, [0, 1], [1, 2], style=plotting.series_style(0))
+    assert len(ax.collections) == 0
+
+
+def test_line_band_needs_both_ends(ax):
+    with pytest.raises(ValueError, match="`low` and `high` must be given together"):
+        plotting.line_band(ax, [0], [0], low=[0], style=plotting.series_style(0))
+
+
+def test_error_bars_reach_from_low_to_high(ax):
+    plotting.error_bars(ax, [1], [2], [1.5], [4], style=plotting.series_style(1), label="a")
+    segment = ax.collections[0].get_segments()[0]
+    np.testing.assert_allclose(segment, [[1, 1.5], [1, 4]])
+    assert ax.lines[0].get_marker() == "s"
+    assert ax.get_legend_handles_labels()[1] == ["a"]
+
+
+@pytest.mark.parametrize(("low", "high"), [([3], [4]), ([0], [1])])
+def test_error_bars_refuse_points_outside_their_interval(ax, low, high):
+    with pytest.raises(ValueError, match="`y` must lie between `low` and `high`"):
+        plotting.error_bars(ax, [1], [2], low, high, style=plotting.series_style(0))
+
+
+@pytest.mark.parametrize(("axis", "data"), [("y", "get_ydata"), ("x", "get_xdata")])
+def test_reference_line_stands_at_its_value_with_its_name(ax, axis, data):
+    plotting.reference_line(ax, 0.7, "chance", axis=axis, color="#010203")
+    assert list(getattr(ax.lines[0], data)()) == [0.7, 0.7]
+    assert ax.texts[0].get_text() == "chance"
+    assert ax.lines[0].get_color() == ax.texts[0].get_color() == "#010203"
+
+
+def test_reference_line_refuses_another_axis(ax):
+    with pytest.raises(ValueError, match="`axis` must be 'x' or 'y', got 'z'"):
+        plotting.reference_line(ax, 0, "", axis="z")
+
+
+def test_class_bars_are_grouped_and_told_apart_without_colour(ax):
+    styles = {"a": plotting.series_style(0), "b": plotting.series_style(1)}
+    values = {"a": [1, 2], "b": [3, 4]}
+    plotting.class_bars(ax, values, styles=styles, errors={"a": [0.1, 0.1], "b": [0.5, 0.5]}, class_names=["x", "y"])
+    bars = ax.patches
+    assert [bar.get_height() for bar in bars] == [1, 2, 3, 4]
+    assert bars[0].get_hatch() != bars[2].get_hatch()
+    np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars], [-0.2, 0.8, 0.2, 1.2])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
+    ends = np.concatenate([c.get_segments()[0][:, 1] for c in ax.collections])
+    np.testing.assert_allclose(ends, [0.9, 1.1, 2.5, 3.5])
+
+
+@pytest.mark.parametrize("values", [{}, {"a": [1], "b": [1, 2]}])
+def test_class_bars_refuse_series_of_different_lengths(ax, values):
+    with pytest.raises(ValueError, match="`values` must hold series of one length"):
+        plotting.class_bars(ax, values, styles={})
+
+
+# Digest
+
+
+def test_digest_passes_noise_and_notices_a_shift(table, rng):
+    noisy = table.assign(error=table["error"] + 1e-9 * rng.standard_normal(4))
+    assert plotting.data_digest(noisy) == plotting.data_digest(table)
+    assert plotting.data_digest(table.assign(error=table["error"] + 0.1)) != plotting.data_digest(table)
+
+
+def test_digest_passes_noise_on_many_tables(rng):
+    for _ in range(100):
+        # Short decimals lie exactly on rounding edges, which a single rounding would not survive.
+        table = pd.DataFrame({"x": rng.integers(0, 2000, size=7) / 2000})
+        noisy = table + 1e-9 * rng.standard_normal((7, 1))
+        assert plotting.data_digest(noisy) == plotting.data_digest(table)
+
+
+def test_digest_ignores_what_cancels_to_nothing():
+    exact = pd.DataFrame({"gradient": [0.3, -0.1, -0.2], "zero": [0.0, 0.0, -0.0]})
+    inexact = pd.DataFrame({"gradient": [0.3, -0.1, 0.1 - 0.3], "zero": [1e-17, -3e-12, 0.0]})
+    assert plotting.data_digest(exact) == plotting.data_digest(inexact)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.iloc[::-1],
+        lambda t: t.assign(error=t["error"].to_numpy()[[2, 3, 0, 1]]),
+        lambda t: t.assign(method=["b", "b", "a", "a"]),
+        lambda t: t.rename(columns={"n": "m"}),
+        lambda t: t.iloc[:3],
+        lambda t: t.assign(error=t["error"].where(t["n"] == 1)),
+        lambda t: t.assign(error=[np.inf, 0.2, 0.3, 0.45]),
+        lambda t: t.assign(extra=True),
+    ],
+    ids=["reversed", "swapped", "relabelled", "renamed", "shortened", "missing", "infinite", "widened"],
+)
+def test_digest_notices(table, change):
+    assert plotting.data_digest(change(table)) != plotting.data_digest(table)
+
+
+def test_digest_ignores_the_index(table):
+    assert plotting.data_digest(table.set_index(np.arange(4) + 7)) == plotting.data_digest(table)
+
+
+def test_digits_set_how_much_the_digest_sees(table):
+    moved = table.assign(error=table["error"] * 1.002)
+    assert plotting.data_digest(moved, digits=1) == plotting.data_digest(table, digits=1)
+    assert plotting.data_digest(moved, digits=4) != plotting.data_digest(table, digits=4)
+    assert plotting.data_digest(table.assign(error=9.0), digits=0) == plotting.data_digest(table, digits=0)
+
+
+@pytest.mark.parametrize("digits", [-1, 7])
+def test_digits_outside_the_range_are_refused(table, digits):
+    with pytest.raises(ValueError, match="`digits` must be between 0 and 6"):
+        plotting.data_digest(table, digits=digits)
+
+
+# Files
+
+
+def test_csv_reads_back_with_the_same_digest_whatever_the_types(tmp_path):
+    table = pd.DataFrame(
+        {
+            "text": ["n/a", "None", "10"],
+            "digits": ["1", "2", "3"],
+            "flag": [True, False, True],
+            "float": [1 / 3, np.nan, np.inf],
+            "empty": ["", "a", "b"],
+            "int": [1, 2, 3],
+        }
+    )
+    draw(table.assign(error=0.5), out_dir=tmp_path)
+    provenance, back = plotting.read_figure_data(tmp_path / "figure.csv")
+    assert plotting.data_digest(back) == provenance["digest"] == plotting.data_digest(table.assign(error=0.5))
+    assert list(back["text"]) == ["n/a", "None", "10"]
+    assert back["float"].iloc[0] == 0.333333
+
+
+@pytest.mark.parametrize("text", ["#1", "a\nb", "a\rb"])
+def test_texts_that_would_not_read_back_are_refused(table, text):
+    with pytest.raises(ValueError, match="`data` must hold no '#' and no line break"):
+        plotting.data_csv(table.assign(method=text), {})
+    with pytest.raises(ValueError, match="`data` must hold no '#' and no line break"):
+        plotting.data_csv(table.rename(columns={"n": text}), {})
+
+
+def test_a_table_from_elsewhere_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="`path` must be a table written by show_figure"):
+        plotting.read_figure_data(tmp_path / "x.csv")
+
+
+def test_show_figure_writes_three_files_that_know_where_they_come_from(tmp_path, table, capsys):
+    draw(table, out_dir=tmp_path, notebook="030", profile="small", seeds=[0, 1], dataset="digits", alt="A ≤ B & C.")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure.csv", "figure.png", "figure.svg"]
+    provenance, back = plotting.read_figure_data(tmp_path / "figure.csv")
+    pd.testing.assert_frame_equal(back, table)
+    digest = plotting.data_digest(table)
+    assert provenance == {
+        "figure": "figure",
+        "notebook": "030",
+        "profile": "small",
+        "seeds": "0 1",
+        "dataset": "digits",
+        "lt_lib": provenance["lt_lib"],
+        "digest_digits": "3",
+        "digest": digest,
+        "alt": "A ≤ B & C.",
+    }
+    with Image.open(tmp_path / "figure.png") as image:
+        assert provenance.items() <= image.text.items()
+        assert "Software" not in image.text
+    svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert f"<dc:identifier>{digest}</dc:identifier>" in svg
+    assert "<dc:description>A ≤ B &amp; C.</dc:description>" in svg
+    assert "<dc:date>" not in svg
+    assert not re.search(r"[ \t]$", svg, flags=re.MULTILINE)
+    assert capsys.readouterr().out == f"[figure] A ≤ B & C. (data {digest})\n"
+
+
+def test_digits_of_show_figure_reach_the_digest(tmp_path, table):
+    draw(table, out_dir=tmp_path, digits=1)
+    provenance, _ = plotting.read_figure_data(tmp_path / "figure.csv")
+    assert (provenance["digest_digits"], provenance["digest"]) == ("1", plotting.data_digest(table, digits=1))
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path, table):
+    for folder in ("a", "b"):
+        with plotting.style():
+            fig, ax = plt.subplots()
+            # Hatches, clips and markers are what gets random identifiers in an SVG.
+            ax.bar([0, 1], [1, 2], hatch="//")
+            ax.plot([0, 1], [0, 1], marker="o")
+        plotting.show_figure(fig, "figure", table, "Bars.", out_dir=tmp_path / folder)
+    for suffix in ("svg", "png", "csv"):
+        assert (tmp_path / "a" / f"figure.{suffix}").read_bytes() == (tmp_path / "b" / f"figure.{suffix}").read_bytes()
+
+
+def test_show_figure_closes_the_figure_and_leaves_settings_alone(tmp_path, table):
+    before = dict(mpl.rcParams)
+    draw(table, out_dir=tmp_path)
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+
+
+def test_out_dir_wins_over_the_environment_which_wins_over_the_tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("LT_OUT", str(tmp_path / "environment"))
+    assert plotting.figure_folder(tmp_path / "chosen") == tmp_path / "chosen"
+    assert plotting.figure_folder() == tmp_path / "environment"
+    monkeypatch.delenv("LT_OUT")
+    tree = tmp_path / "tree"
+    (tree / "lt_lib").mkdir(parents=True)
+    (tree / "notebooks").mkdir()
+    (tree / "pyproject.toml").touch()
+    monkeypatch.chdir(tree / "notebooks")
+    assert plotting.figure_folder() == tree / "figures"
+    assert plotting.figure_folder("here") == tree / "notebooks" / "here"
+
+
+def test_outside_any_tree_the_package_or_the_working_directory_decides(tmp_path, monkeypatch, repository):
+    monkeypatch.delenv("LT_OUT")
+    monkeypatch.chdir(tmp_path)
+    assert plotting.figure_folder() == repository / "figures"
+    monkeypatch.setattr(figures, "__file__", str(tmp_path / "site-packages" / "lt_lib" / "figures.py"))
+    assert plotting.figure_folder() == tmp_path / "figures"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, table, monkeypatch):
+    draw(table, out_dir=tmp_path)
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        draw(table.assign(error=0.0), out_dir=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+def test_another_notebook_may_not_take_the_name(tmp_path, table):
+    draw(table, out_dir=tmp_path, notebook="030")
+    draw(table, out_dir=tmp_path, notebook="030")
+    with pytest.raises(
+        ValueError, match="`name` must be unique among notebooks, got 'figure', which notebook 030 has drawn"
+    ):
+        draw(table, out_dir=tmp_path, notebook="040")
+
+
+@pytest.mark.parametrize("name", ["", "Big", "a b", "../a", "a/b", "a.b", "_a", "a-", 3])
+def test_bad_names_are_refused(tmp_path, table, name):
+    with pytest.raises(ValueError, match="`name` must be lower-case words"):
+        draw(table, name=name, out_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("alt", ["", "  ", "two\nlines", None])
+def test_bad_sentences_are_refused(tmp_path, table, alt):
+    with pytest.raises(ValueError, match="`alt` must be one sentence on one line"):
+        draw(table, alt=alt, out_dir=tmp_path)
+
+
+def test_unknown_profile_is_refused(tmp_path, table):
+    with pytest.raises(ValueError, match="`profile` must be 'quick', 'small' or 'paper', got 'large'"):
+        draw(table, profile="large", out_dir=tmp_path)
+
+
+def test_data_without_rows_or_of_another_type_are_refused(tmp_path, table):
+    with pytest.raises(ValueError, match=r"`data` must have rows and columns, got shape \(0, 3\)"):
+        draw(table.iloc[:0], out_dir=tmp_path)
+    fig = plt.figure()
+    with pytest.raises(TypeError, match="`data` must be a pandas DataFrame, got dict"):
+        plotting.show_figure(fig, "figure", {"a": [1]}, "A.", out_dir=tmp_path)
+
+
+def test_in_a_kernel_the_picture_comes_with_its_sentence(tmp_path, table, monkeypatch, capsys):
+    import IPython
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: object())
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **options: shown.append((args, options)))
+    draw(table, out_dir=tmp_path)
+    (((bundle,), options),) = shown
+    assert bundle["text/plain"] == f"[figure] Errors rise. (data {plotting.data_digest(table)})"
+    assert bundle["image/png"] == (tmp_path / "figure.png").read_bytes()
+    assert options == {"raw": True, "metadata": {"image/png": {"alt": "Errors rise."}}}
+    assert capsys.readouterr().out == ""

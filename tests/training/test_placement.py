@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from lt_lib.training import computes_bfloat16, describe_device, make_fabric, resolve_device
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ValueError, match="`device` must be one this machine has, got 'cuda' without a usable GPU"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [resolve_device(name) for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="`device` must be 'auto', 'cpu' or 'cuda', got 'tpu'"):
+        resolve_device("tpu")
+    with pytest.raises(ValueError, match=r"`precision` must be one of \['bfloat16', .*, got 'float16'"):
+        make_fabric("cpu", "float16")
+
+
+@pytest.mark.parametrize(("avx512", "amx", "expected"), [(False, False, False), (True, False, True), (False, True, True)])
+def test_bfloat16_on_a_cpu_is_a_matter_of_its_instructions(monkeypatch, avx512, amx, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert computes_bfloat16("cpu") is expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_on_a_gpu_is_a_matter_of_its_generation(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert computes_bfloat16("cuda") is expected
+    assert not computes_bfloat16("mps")
+
+
+def test_the_cpu_is_named_with_its_instructions():
+    assert describe_device("cpu") == f"CPU ({torch.backends.cpu.get_cpu_capability()})"

@@ -1,0 +1,60 @@
+import pytest
+
+from lt_lib.training import change_epoch, deferred, step_learning_rate
+
+
+def rates(epochs, **options):
+    rate = step_learning_rate(epochs, 0.1, **options)
+    return [rate(epoch) for epoch in range(epochs)]
+
+
+def test_the_rates_of_the_200_epoch_recipe():
+    expected = [0.02, 0.04, 0.06, 0.08, 0.1] + [0.1] * 155 + [1e-3] * 20 + [1e-5] * 20
+    assert rates(200) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_rates_scaled_to_40_epochs():
+    assert rates(40) == pytest.approx([0.1] * 32 + [1e-3] * 4 + [1e-5] * 4, rel=1e-12)
+    assert rates(80)[:3] == pytest.approx([0.05, 0.1, 0.1], rel=1e-12)
+
+
+def test_every_option_changes_the_rates():
+    assert rates(10, warmup=0.3)[:4] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
+    assert rates(10, warmup=0)[0] == 0.1
+    assert rates(10, milestones=(0.5,)) == pytest.approx([0.1] * 5 + [1e-3] * 5)
+    assert rates(10, decay=0.5)[-1] == pytest.approx(0.025)
+    assert step_learning_rate(10, 0.3)(3) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": 0.0}, "`base` must be > 0, got 0.0"),
+        ({"decay": 0.0}, r"`decay` must be in \(0, 1\], got 0.0"),
+        ({"decay": 1.5}, r"`decay` must be in \(0, 1\], got 1.5"),
+        ({"milestones": (0.9, 0.8)}, "`milestones` must increase"),
+        ({"milestones": (1.2,)}, r"`fraction` must be in \[0, 1\], got 1.2"),
+        ({"warmup": -0.1}, r"`fraction` must be in \[0, 1\], got -0.1"),
+        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+    ],
+)
+def test_wrong_numbers_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        step_learning_rate(**{"epochs": 10, "base": 0.1, **change})
+
+
+@pytest.mark.parametrize(("epochs", "change"), [(200, 160), (40, 32), (5, 4), (1, 1)])
+def test_deferral_begins_at_its_epoch_and_not_one_off(epochs, change):
+    stage = deferred(epochs, 0.8, "before", "after")
+    assert [stage(epoch) for epoch in range(epochs)] == ["before"] * change + ["after"] * (epochs - change)
+
+
+def test_deferral_reaches_both_ends():
+    assert deferred(10, 0, "before", "after")(0) == "after"
+    assert deferred(10, 1, "before", "after")(9) == "before"
+
+
+def test_change_epoch_checks_its_fraction():
+    assert change_epoch(200, 0.8) == 160
+    with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], got 1.01"):
+        change_epoch(10, 1.01)

@@ -1,0 +1,146 @@
+"""Run notebooks: through papermill with checked parameters, and through nbval against their stored outputs."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.check import all_problems, parameters_source, read_notebook
+from tools.parameters import check_values, read_parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+SANITIZE = ROOT / "tests" / "notebooks" / "sanitize.cfg"
+
+# Every stored output is made, and compared, under these settings. One thread per kernel: two kernels run side by side,
+# and sums then have the same order everywhere. No GPU: the quick profile is a CPU profile.
+QUICK_ENVIRONMENT = {
+    "SOURCE_DATE_EPOCH": "0",
+    "PYTHONHASHSEED": "0",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "TQDM_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def find_notebook(name: str, root: Path = ROOT) -> Path:
+    """Find a notebook by its number, its name or its path.
+
+    Args:
+        name: Such as ``030``, ``030_effective_number`` or a path.
+        root: Top of the source tree.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    if name.endswith(".ipynb"):
+        if Path(name).is_file():
+            return Path(name).resolve()
+        raise ValueError(f"`notebook` must exist, got {name!r}.")
+    folder = root / "notebooks"
+    matches = sorted({*folder.glob(f"{name}_*.ipynb"), *folder.glob(f"{name}.ipynb")})
+    if len(matches) != 1:
+        known = ", ".join(path.stem for path in sorted(folder.glob("*.ipynb"))) or "none"
+        raise ValueError(f"`notebook` must name one notebook, got {name!r}. There are: {known}.")
+    return matches[0]
+
+
+def run_notebook(source: Path, target: Path, values: Mapping[str, Any]) -> None:
+    """Execute a notebook with papermill; the result appears under its name only when every cell has run.
+
+    Args:
+        source: The notebook.
+        target: Where the executed copy goes. After a failure the copy is at ``<stem>.failed.ipynb`` instead.
+        values: Parameters, of the annotated types.
+
+    Raises:
+        ValueError: For an unknown parameter, or a path which papermill would take for a pattern.
+        TypeError: For a parameter of the wrong type.
+    """
+    # papermill and the kernel manager are slow to import, and checks do not need them.
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+
+    check_values(read_parameters(parameters_source(read_notebook(source))), values)
+    for path in (source, target):
+        if "{" in str(path) or "}" in str(path):
+            raise ValueError(f"`path` must hold no braces, which papermill replaces, got {str(path)!r}.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.stem}.failed.ipynb")
+    with tempfile.TemporaryDirectory() as sockets:
+        # Sockets in a folder of our own: no port can be taken twice when several kernels start at once.
+        transport = {"transport": "ipc", "ip": f"{sockets}/s"} if os.name == "posix" else {}
+        manager = AsyncKernelManager(kernel_name="python3", **transport)
+
+        async def stop_kernel() -> None:
+            # papermill leaves a kernel running that it did not make itself.
+            if manager.has_kernel:
+                await manager.shutdown_kernel(now=True)
+
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(partial),
+                parameters=dict(values),
+                kernel_name="python3",
+                km=manager,
+                cwd=str(source.parent),
+                start_timeout=120,
+                progress_bar=False,
+            )
+        finally:
+            asyncio.run(stop_kernel())
+    os.replace(partial, target)
+
+
+def gate(paths: list[Path], workers: int = 2) -> int:
+    """Hold stored notebooks against the rules and against a fresh run.
+
+    Args:
+        paths: Notebooks.
+        workers: Kernels at once; 0 runs them in this process group one after the other.
+
+    Returns:
+        0 if everything agrees, else the exit code of the first step that did not.
+    """
+    found = all_problems(paths)
+    print("\n".join(found) if found else f"{len(paths)} notebooks keep the rules")
+    if found:
+        return 1
+    if not paths:
+        return 0
+    return compare(paths, workers).returncode
+
+
+def compare(
+    paths: list[Path], workers: int = 2, options: tuple[str, ...] = (), *, capture: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run notebooks again under nbval's strict comparison, without touching any file of the source tree.
+
+    Args:
+        paths: Notebooks.
+        workers: Kernels at once; 0 runs all in one process.
+        options: More options for pytest.
+        capture: Keep the output in the result instead of printing it.
+
+    Returns:
+        The finished process.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}"]
+        command += ["-o", "addopts=--strict-markers"]  # without the switch that keeps nbval away from unit tests
+        command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", f"--nbval-sanitize-with={SANITIZE}"]
+        # All cells of a notebook share one kernel, so they must stay in one worker.
+        command += ["-p", "no:python", "-q", f"-n{workers}", "--dist=loadscope", "--durations=10"]
+        command += [*options, *(str(path) for path in paths)]
+        environment = {**os.environ, **QUICK_ENVIRONMENT, "LT_OUT": out}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=capture, text=True)

@@ -1,0 +1,174 @@
+"""The ``parameters`` cell of a notebook: read by its syntax tree, and values for it checked before a kernel starts.
+
+papermill itself accepts unknown names with a warning and guesses types from spelling (``false`` becomes a text); here
+an unknown name or a wrong type is an error.
+"""
+
+import ast
+import json
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import StringIO
+from typing import Any
+
+PROFILES = ("quick", "small", "paper")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line ``name: annotation = default  # comment``."""
+
+    name: str
+    annotation: str
+    default: Any
+    comment: str
+
+
+def read_parameters(source: str) -> list[Parameter]:
+    """Read the parameters that a cell declares.
+
+    Args:
+        source: Text of the cell.
+
+    Returns:
+        Parameters in order.
+
+    Raises:
+        ValueError: If a statement is no annotated assignment of a literal, or a default does not fit its annotation.
+    """
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    parameters = []
+    for node in ast.parse(source).body:
+        line = ast.get_source_segment(source, node)
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+            raise ValueError(f"`parameters` must hold lines `name: type = default  # comment`, got {line!r}.")
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError:
+            raise ValueError(f"`{node.target.id}` must have a literal default, got {line!r}.") from None
+        annotation = ast.unparse(node.annotation)
+        comment = comments.get(node.end_lineno or node.lineno, "")
+        check_type(node.target.id, annotation, default)
+        parameters.append(Parameter(node.target.id, annotation, default, comment))
+    return parameters
+
+
+def check_type(name: str, annotation: str, value: object) -> None:
+    """Refuse a value that does not fit an annotation.
+
+    Args:
+        name: Name of the parameter, for the message.
+        annotation: ``str``, ``int``, ``float``, ``bool``, ``None``, ``list[…]``, ``tuple[…, ...]`` or a union of these.
+        value: What is given. An ``int`` fits ``float``; a ``bool`` fits only ``bool``.
+
+    Raises:
+        TypeError: If it does not fit.
+        ValueError: If the annotation is none of these, or ``profile`` is no profile.
+    """
+    if not _fits(ast.parse(annotation, mode="eval").body, value):
+        raise TypeError(f"`{name}` must be {annotation}, got {value!r} ({type(value).__name__}).")
+    if name == "profile" and value not in PROFILES:
+        raise ValueError(f"`profile` must be one of {', '.join(PROFILES)}, got {value!r}.")
+
+
+def parse_text(name: str, annotation: str, text: str) -> Any:
+    """Turn a text from the command line into a value of the annotated type.
+
+    Args:
+        name: Name of the parameter, for the message.
+        annotation: See `check_type`.
+        text: A number for ``int`` and ``float``, ``true`` or ``false`` for ``bool``, JSON for lists, ``None`` where the
+            annotation allows it, anything for ``str``.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: If the text does not say a value of that type.
+    """
+    options = [ast.unparse(option) for option in _options(ast.parse(annotation, mode="eval").body)]
+    candidates: list[Any] = []
+    if "None" in options and text == "None":
+        return None
+    if "bool" in options and text.lower() in ("true", "false"):
+        candidates.append(text.lower() == "true")
+    for kind, convert in (("int", int), ("float", float)):
+        if kind in options:
+            try:
+                candidates.append(convert(text))
+            except ValueError:
+                continue
+    if any(option.startswith(("list", "tuple")) for option in options):
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = None
+        if isinstance(value, list):
+            candidates.append(tuple(value) if any(option.startswith("tuple") for option in options) else value)
+    if "str" in options:
+        candidates.append(text)
+    if not candidates:
+        raise TypeError(f"`{name}` must be {annotation}, got {text!r}.")
+    check_type(name, annotation, candidates[0])
+    return candidates[0]
+
+
+def check_values(parameters: list[Parameter], values: Mapping[str, object]) -> None:
+    """Refuse values for parameters that do not exist, or of the wrong type.
+
+    Args:
+        parameters: What the notebook declares.
+        values: What is asked for.
+
+    Raises:
+        ValueError: For an unknown name; the message gives the nearest names.
+        TypeError: For a wrong type.
+    """
+    known = {parameter.name: parameter for parameter in parameters}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(unknown_name(name, list(known)))
+        check_type(name, known[name].annotation, value)
+
+
+def unknown_name(name: str, known: list[str]) -> str:
+    """The message for a parameter that a notebook does not have."""
+    near = get_close_matches(name, known, n=3)
+    hint = f" Nearest: {', '.join(near)}." if near else ""
+    return f"`{name}` must be a parameter of the notebook ({', '.join(known)}), got an unknown name.{hint}"
+
+
+def _options(annotation: ast.expr) -> list[ast.expr]:
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*_options(annotation.left), *_options(annotation.right)]
+    return [annotation]
+
+
+def _fits(annotation: ast.expr, value: object) -> bool:
+    return any(_fits_one(option, value) for option in _options(annotation))
+
+
+def _fits_one(annotation: ast.expr, value: object) -> bool:
+    text = ast.unparse(annotation)
+    if text == "None":
+        return value is None
+    if text == "bool":
+        return isinstance(value, bool)
+    if text == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if text == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if text == "str":
+        return isinstance(value, str)
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in ("list", "tuple"):
+        inner = annotation.slice.elts[0] if isinstance(annotation.slice, ast.Tuple) else annotation.slice
+        if not isinstance(value, list | tuple) or type(value).__name__ != ast.unparse(annotation.value):
+            return False
+        return all(_fits(inner, item) for item in value)
+    raise ValueError(f"`annotation` must be built from str, int, float, bool, None, list and tuple, got {text!r}.")
