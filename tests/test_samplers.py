@@ -315,6 +315,8 @@ def test_smote_small_class_policy():
     inputs, targets = rng.normal(size=(17, 3)), np.repeat([0, 1, 2], [9, 5, 3])
     with pytest.raises(ValueError, match="got k=5 with n=3 for class 2.*shrink"):
         samplers.smote(inputs, targets, seed=0)
+    with pytest.raises(ValueError, match="got k=3 with n=3 for class 2"):  # a sample is not its own neighbour
+        samplers.smote(inputs, targets, seed=0, k_neighbors=3)
     shrunk = samplers.smote(inputs, targets, seed=0, small_class="shrink")
     assert np.bincount(shrunk[1]).tolist() == [9, 9, 9]
     np.testing.assert_array_equal(shrunk[0], samplers.smote(inputs, targets, seed=0, k_neighbors=2)[0])

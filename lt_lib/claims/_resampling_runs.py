@@ -11,16 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     from lt_lib.data import Dataset, Split
     from lt_lib.recipes import RunConfig
+    from lt_lib.training.loop import Order
 
 Array = np.ndarray
 NUM_SEEDS = 10
-EPOCHS = 30  # of the preset: 600 updates, after which plain training has fitted its tail as well
-UPDATES = 600
+# Balanced Bayes error 20, 10 and 5 %; the first named one is the default world.
+WORLDS = ("gaussian", "gaussian:0.20", "gaussian:0.05")
+# Half of the preset's length and all of it. The first leaves the tail of plain training unfitted, the second does not.
+EPOCHS, LONG_EPOCHS = 15, 30
 METHODS: dict[str, dict[str, Any]] = {
     "ERM": {},
     "RS sqrt": {"sampling": "sqrt"},
     "RS": {"sampling": "inverse"},
-    "RW sqrt": {"weighting": "inverse_sqrt", "normalization": "weights"},
     "RW": {"weighting": "inverse", "normalization": "weights"},
 }
 # Separation at which 100 classes with three clusters each in 32 dimensions have a balanced Bayes error of 10 %.
@@ -82,17 +84,20 @@ class Arm:
     config: RunConfig
 
 
-def long_tailed_runs(methods: Mapping[str, Mapping[str, Any]], *, ratio: float, epochs: int = EPOCHS) -> Runs:
-    """Train methods on the ten-class Gaussian world with 1,000 samples in its largest class.
+def long_tailed_runs(
+    methods: Mapping[str, Mapping[str, Any]], *, world: str = WORLDS[0], ratio: float = 100.0, epochs: int = EPOCHS
+) -> Runs:
+    """Train methods on a ten-class Gaussian world with 1,000 samples in its largest class.
 
     Args:
         methods: name -> fields that differ from plain training.
+        world: one of `WORLDS`.
         ratio: imbalance ratio.
         epochs: passes over the training set.
     """
     from lt_lib.recipes import preset, run_many
 
-    base = preset("gaussian-quick", imbalance_ratio=ratio, epochs=epochs, evaluate_every=epochs)
+    base = preset("gaussian-quick", dataset=world, imbalance_ratio=ratio, epochs=epochs, evaluate_every=epochs)
     configs = {
         name: [base.changed(**fields, seed=seed, split_seed=seed) for seed in range(NUM_SEEDS)]
         for name, fields in methods.items()
@@ -110,9 +115,9 @@ def long_tailed_runs(methods: Mapping[str, Mapping[str, Any]], *, ratio: float, 
 
 def undersampled_runs() -> Runs:
     """The same world after random under-sampling to the ten samples of its rarest class, with as many updates."""
-    # Two batches an epoch.
+    # Two batches in an epoch of a hundred samples, twenty in one of the whole set.
     fields = {"imbalance_type": "balanced", "n_max": 10, "batch_size": 50}
-    return long_tailed_runs({"US": fields}, ratio=100.0, epochs=UPDATES // 2)
+    return long_tailed_runs({"US": fields}, epochs=10 * EPOCHS)
 
 
 def smote_runs() -> Runs:
@@ -124,7 +129,7 @@ def smote_runs() -> Runs:
     dataset = load("gaussian")
     arms = []
     for seed in range(NUM_SEEDS):
-        config = preset("gaussian-quick", seed=seed, split_seed=seed)
+        config = preset("gaussian-quick", seed=seed, split_seed=seed, epochs=EPOCHS)
         rows = draw_subset(config, dataset).train
         filled = samplers.smote(dataset.train.inputs[rows], dataset.train.targets[rows], seed=seed)
         arms.append(Arm(Split(*filled), config))
@@ -132,23 +137,24 @@ def smote_runs() -> Runs:
     return Runs(counts, {"SMOTE": train_arms(arms, dataset, epoch_size=int(counts.sum()))})
 
 
-def fine_grained_runs(methods: Mapping[str, Mapping[str, Any]]) -> Runs:
-    """One hundred classes instead of ten, imbalance ratio 100, the rarest class with two samples.
+def fine_grained_runs(methods: Mapping[str, Mapping[str, Any]], *, epochs: int = 20) -> Runs:
+    """One hundred classes instead of ten, imbalance ratio 100, the rarest class with one sample.
 
     Args:
         methods: name -> fields that differ from plain training.
+        epochs: passes over the training set.
     """
     from lt_lib import counts
     from lt_lib.data import Dataset, gaussian_world
     from lt_lib.recipes import preset
 
     world = gaussian_world(num_classes=100, separation=FINE_SEPARATION)
-    class_counts = counts.exponential_counts(200, 100, 100.0)
-    test = world.sample(50, np.random.default_rng([0, 2]))
+    class_counts = counts.exponential_counts(100, 100, 100.0)
+    test = world.sample(25, np.random.default_rng([0, 2]))
     splits = [world.sample(class_counts, np.random.default_rng([0, 1, seed])) for seed in range(NUM_SEEDS)]
     dataset = Dataset("fine", splits[0], test, 100, tuple(str(label) for label in range(100)))
     arms = [
-        Arm(split, preset("gaussian-quick", **fields, seed=seed, epochs=8))
+        Arm(split, preset("gaussian-quick", **fields, seed=seed, epochs=epochs))
         for fields in methods.values()
         for seed, split in enumerate(splits)
     ]
@@ -159,9 +165,9 @@ def fine_grained_runs(methods: Mapping[str, Mapping[str, Any]]) -> Runs:
 def subset_runs() -> Runs:
     """What a sample is worth: copies against fresh samples, prototypes against random and peripheral ones.
 
-    "base" has half of the long-tailed counts, "copies" every sample of "base" twice, "fresh" as many samples as "copies"
-    without repetition. "prototypes", "random" and "periphery" are ten samples per class out of three hundred: those
-    nearest to ten k-means centres, any, and those farthest from the centres.
+    "base" has half of the long-tailed counts, "copies" every sample of "base" twice, "fresh" as many samples as
+    "copies" without repetition. "prototypes", "random" and "periphery" are ten samples per class out of three hundred:
+    those nearest to ten k-means centres, any, and those farthest from the centres.
     """
     from lt_lib import counts
     from lt_lib.data import Split, load, long_tail_indices
@@ -189,10 +195,13 @@ def train_arms(arms: Sequence[Arm], dataset: Dataset, *, epoch_size: int) -> Arr
     """Train one model per arm, all with the same number of updates, and return the test recall `(arms, classes)`.
 
     Args:
-        arms: training sets, of any sizes, with the same classes; their configurations share all but seeds, weighting and
-            the numbers of the loss.
+        arms: training sets, of any sizes, with the same classes; their configurations share all but seeds, weighting
+            and the numbers of the loss. Every arm is passed over in random order, so `sampling` must be "uniform".
         dataset: gives the test set and the number of classes.
         epoch_size: samples drawn per epoch, whatever the size of the set.
+
+    Raises:
+        ValueError: an arm asks for another sampling.
     """
     import torch
 
@@ -200,6 +209,9 @@ def train_arms(arms: Sequence[Arm], dataset: Dataset, *, epoch_size: int) -> Arr
     from lt_lib.recipes import build
 
     first = arms[0].config
+    if any(arm.config.sampling != "uniform" for arm in arms):
+        names = sorted({arm.config.sampling for arm in arms})
+        raise ValueError(f'`sampling` must be "uniform" in every arm, got {names}.')
     starts = np.cumsum([0, *(len(arm.split.targets) for arm in arms)])
     longest = int(np.diff(starts).max())
     pool = torch.from_numpy(np.concatenate([np.asarray(arm.split.inputs) for arm in arms])).double()
@@ -238,7 +250,7 @@ def train_arms(arms: Sequence[Arm], dataset: Dataset, *, epoch_size: int) -> Arr
     )
 
 
-def _passes(size: int, epoch_size: int):
+def _passes(size: int, epoch_size: int) -> Order:
     """Whole random passes over a set of `size`, cut to `epoch_size` positions."""
     import torch
 

@@ -85,7 +85,7 @@ def measure_federated(
     *,
     deal: Deal = deal_samples,
     num_seeds: int = 10,
-    rounds: int = 12,
+    rounds: int = 15,
     local_steps: int = 10,
 ) -> dict[str, Any]:
     """Test accuracy and drift per round, with the same digits divided among ten clients in three ways.
@@ -107,9 +107,7 @@ def measure_federated(
     for name, shards in SETTINGS.items():
         divided = []
         for seed in range(num_seeds):
-            chosen = data.long_tail_indices(
-                digits.train.targets, np.full(digits.num_classes, PER_CLASS), seed=seed
-            )
+            chosen = data.long_tail_indices(digits.train.targets, np.full(digits.num_classes, PER_CLASS), seed=seed)
             rng = np.random.default_rng([seed, shards])
             divided.append(chosen[deal(digits.train.targets[chosen], NUM_CLIENTS, shards, rng)])
         indices = np.stack(divided)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lt_lib._typing import Logits, Loss, PerClass, PerSample, Targets
-from lt_lib.losses._reduction import apply_reduction, reduction_terms
+from lt_lib.losses._reduction import reduction_terms
 
 
 def reduced_cross_entropy(
@@ -39,8 +39,11 @@ def reduced_cross_entropy(
     coefficient, divisor = reduction_terms(
         targets, weight, reduction, normalization, classes=classes, dtype=logits.dtype
     )
-    flat = logits.reshape(-1, classes)
+    # A reshape to the shape it has would still add a step to the backward pass.
+    flat = logits if logits.ndim == 2 else logits.reshape(-1, classes)
     column = None if shift is None else shift.reshape(-1, 1)
+    if coefficient is not None:
+        coefficient = coefficient.unsqueeze(-1)
     loss: Tensor = _CrossEntropy.apply(flat, targets.reshape(-1, 1), column, coefficient, scale, gamma, divisor)
     return loss.reshape(targets.shape) if reduction == "none" else loss
 
@@ -66,17 +69,19 @@ class _CrossEntropy(torch.autograd.Function):
         divisor: float | None,
     ) -> Tensor:
         log_p = _scores(logits, index, shift, scale).log_softmax(-1)
-        surprise = _surprise(log_p, index)
+        terms = log_p.gather(-1, index)
         slope = coefficient
         if gamma > 0:
-            error = _error(surprise)
+            error = _error(terms)
             factor = error.pow(gamma)
-            slope = factor * (1.0 + gamma * (1.0 - error) * surprise / error)
-            slope = slope if coefficient is None else slope * coefficient
-            surprise = factor * surprise
+            focal = factor * terms
+            # Derivative of the focal term by log p: factor - gamma * factor * log p * p / error.
+            slope = torch.addcmul(factor, focal, error.reciprocal().sub_(1.0), value=-gamma)
+            slope = slope if coefficient is None else slope.mul_(coefficient)
+            terms = focal
         ctx.save_for_backward(logits, index, shift, coefficient, log_p, slope)
         ctx.constants = scale, gamma, divisor
-        return apply_reduction(surprise, coefficient, divisor)
+        return _reduced(terms, coefficient, divisor)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -85,19 +90,19 @@ class _CrossEntropy(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
         if torch.is_grad_enabled():
             # Asked for a second derivative: what was saved is cut off from the graph, so rebuild it from the inputs.
-            surprise = _surprise(_scores(logits, index, shift, scale).log_softmax(-1), index)
-            terms = _error(surprise).pow(gamma) * surprise if gamma > 0 else surprise
-            loss = apply_reduction(terms, coefficient, divisor)
+            terms = _scores(logits, index, shift, scale).log_softmax(-1).gather(-1, index)
+            terms = _error(terms).pow(gamma) * terms if gamma > 0 else terms
+            loss = _reduced(terms, coefficient, divisor)
             inputs = [tensor for tensor, needed in zip((logits, shift), wanted, strict=True) if needed]
             grads = iter(torch.autograd.grad(loss, inputs, grad_output, create_graph=True))
             return next(grads) if wanted[0] else None, None, next(grads) if wanted[1] else None, None, None, None, None
         # One number for the whole batch stays one number: rows times a column would take twice as long.
-        factor = grad_output * (scale if divisor is None else scale / divisor)
-        factor = factor if slope is None else factor * slope
-        factor = factor.unsqueeze(-1) if factor.ndim else factor
+        factor = grad_output.unsqueeze(-1) if divisor is None else grad_output
+        factor = factor * (scale if divisor is None else scale / divisor)
+        factor = factor if slope is None else slope * factor
         # Probabilities below the smallest normal number are raised to it: subnormal ones make exp 20 times slower.
         floor = 0.9 * math.log(torch.finfo(log_p.dtype).tiny)
-        grad = log_p.clamp_min(floor).exp_().mul_(factor).scatter_add_(-1, index, (-factor).expand_as(index))
+        grad = log_p.clamp_min(floor).exp_().mul_(factor).scatter_add_(-1, index, factor.neg().expand_as(index))
         return grad, None, grad.gather(-1, index) / scale if wanted[1] else None, None, None, None, None
 
 
@@ -108,10 +113,13 @@ def _scores(logits: Tensor, index: Tensor, shift: Tensor | None, scale: float) -
     return (logits * scale).scatter_add_(-1, index, shift)
 
 
-def _surprise(log_p: Tensor, index: Tensor) -> Tensor:
-    return -log_p.gather(-1, index).squeeze(-1)
-
-
-def _error(surprise: Tensor) -> Tensor:
+def _error(log_p: Tensor) -> Tensor:
     """One minus the probability; above zero, so that the slope of a power below one stays finite."""
-    return torch.expm1(-surprise).neg().clamp_min(torch.finfo(surprise.dtype).tiny)
+    return torch.expm1(log_p).neg().clamp_min(torch.finfo(log_p.dtype).tiny)
+
+
+def _reduced(terms: Tensor, coefficient: Tensor | None, divisor: float | None) -> Tensor:
+    """Losses from a column of (focal) log probabilities: one per sample without a divisor, else their sum over it."""
+    if coefficient is not None:
+        terms = terms * coefficient
+    return -terms.squeeze(-1) if divisor is None else terms.sum() / -divisor

@@ -3,13 +3,13 @@
 from typing import Any, Literal
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lt_lib._checks import check_logits_targets, check_real
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
 from lt_lib.counts import EmptyPolicy, class_balanced_weights
-from lt_lib.losses._one_against_rest import reduced_one_against_rest
-from lt_lib.losses._reduction import check_reduction, per_class_buffer, widen
+from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_terms, widen
 
 
 def sigmoid_loss(
@@ -47,7 +47,8 @@ def sigmoid_loss(
         Cui et al., CVPR 2019, eq. (10). A mean over samples *and* classes, as in other libraries, is $C$ times smaller.
     """
     check_logits_targets(logits, targets)
-    return reduced_one_against_rest(widen(logits), targets, weight, reduction, normalization)
+    log_p = F.logsigmoid(_signed(widen(logits), targets))
+    return _reduced(log_p, targets, weight, reduction, normalization)
 
 
 def focal_loss(
@@ -89,7 +90,12 @@ def focal_loss(
     """
     check_logits_targets(logits, targets)
     gamma = check_real(gamma, "gamma", minimum=0.0)
-    return reduced_one_against_rest(widen(logits), targets, weight, reduction, normalization, gamma=gamma)
+    signed = _signed(widen(logits), targets)
+    log_p = F.logsigmoid(signed)
+    if gamma > 0:
+        # log(1 - p) = log p - z; as an exponential it has no infinite slope where 1 - p underflows, unlike a power.
+        log_p = torch.exp((log_p - signed) * gamma) * log_p
+    return _reduced(log_p, targets, weight, reduction, normalization)
 
 
 class ClassBalancedSigmoidLoss(nn.Module):
@@ -191,3 +197,28 @@ class ClassBalancedFocalLoss(nn.Module):
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
         return f"classes={len(self.weight)}, beta={self.beta}, gamma={self.gamma}, reduction={self.reduction!r}"
+
+
+def _signed(logits: Logits, targets: Targets) -> Tensor:
+    """Logits with the sign flipped for every class but the true one: all terms become -log sigmoid of this.
+
+    Subtracting the true logit from a sum of softplus terms would be shorter, and lose the digits of a sure prediction.
+    """
+    signs = torch.full_like(logits, -1.0).scatter_(-1, targets.unsqueeze(-1), 1.0)
+    return logits * signs
+
+
+def _reduced(
+    log_p: Tensor, targets: Targets, weight: PerClass | None, reduction: Reduction, normalization: Normalization
+) -> Loss:
+    """Losses from (focal) log probabilities, one per sample and class."""
+    coefficient, divisor = reduction_terms(
+        targets, weight, reduction, normalization, classes=log_p.shape[-1], dtype=log_p.dtype
+    )
+    if divisor is None:
+        per_sample = -log_p.sum(-1)
+        return per_sample if coefficient is None else per_sample * coefficient.reshape(targets.shape)
+    # One sum over everything: a sum over a short last axis first would cost as much as the loss itself.
+    if coefficient is not None:
+        log_p = log_p * coefficient.reshape(targets.shape).unsqueeze(-1)
+    return log_p.sum() / -divisor

@@ -46,7 +46,7 @@ def test_a_certain_prediction_has_zero_loss_and_gradient(gamma):
     loss = losses.softmax_focal_loss(logits, torch.tensor([0]), gamma)
     loss.backward()
     assert loss.item() == 0.0
-    assert torch.all(logits.grad == 0.0)
+    assert logits.grad.abs().max() < 1e-30  # and not NaN, the product of an infinite slope and a zero
 
 
 def test_balanced_counts_and_limits_of_beta_give_the_plain_losses():
@@ -80,7 +80,7 @@ def test_class_balanced_modules_pass_on_the_policies(build):
         build([10**6, 10**5], 0.9)
     with pytest.raises(ValueError, match="`class_counts` must have at least one sample in every class"):
         build([10, 0], 0.9)
-    assert build([10, 0], 0.9, empty="zero").weight.tolist() == [2.0, 0.0]
+    assert build([10, 0], 0.9, empty="zero").weight.tolist() == pytest.approx([2.0, 0.0])
     with pytest.raises(ValueError, match="`beta` must be"):
         build([10, 1], 1.5)
 

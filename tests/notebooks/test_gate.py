@@ -67,21 +67,25 @@ def test_rules_fail_before_a_kernel_starts(damaged, damage, monkeypatch, capsys)
     assert f"{path.name}: " in capsys.readouterr().out
 
 
-def test_a_fresh_run_fails_what_it_does_not_reproduce_and_passes_the_rest(damaged):
-    faults = {
-        write_a_wrong_number: "mean 0.353",
-        write_a_wrong_result: "1.305",
-        swap_the_data_of_the_figure: "(data ",
-    }
-    paths = {damage.__name__: damaged(damage) for damage in faults}
-    assert all(check.problems(path) == [] for path in paths.values())
-    done = execute.compare([*paths.values(), GOOD], workers=0, options=("-rfp", "--color=no"), capture=True)
+def test_a_fresh_run_fails_each_cell_that_it_does_not_reproduce_and_no_other(damaged):
+    def all_three(nb):
+        # In three cells of which none feeds another's output, so that each must be found by itself.
+        write_a_wrong_number(nb)
+        swap_the_data_of_the_figure(nb)
+        write_a_wrong_result(nb)
+
+    path = damaged(all_three)
+    assert check.problems(path) == []
+    done = execute.compare([path, GOOD], workers=0, options=("-rfp", "--color=no"), capture=True)
     assert done.returncode == 1, done.stdout + done.stderr
     summary = done.stdout[done.stdout.index("short test summary") :]
-    # One failure in each damaged notebook, none in the good one, whose four cells pass.
-    assert sorted(re.findall(r"^FAILED .*?(\w+)\.ipynb::", summary, flags=re.MULTILINE)) == sorted(paths)
-    assert len(re.findall(r"^PASSED .*good\.ipynb::", summary, flags=re.MULTILINE)) == 4
-    for seen in faults.values():
+    assert re.findall(r"^FAILED (.*)::Cell (\d)", summary, flags=re.MULTILINE) == [("", "1"), ("", "2"), ("", "3")]
+    good = GOOD.relative_to(execute.ROOT).as_posix()
+    assert re.findall(r"^PASSED (.*)::Cell (\d)", summary, flags=re.MULTILINE) == [
+        ("", "0"),
+        *((good, str(index)) for index in range(4)),
+    ]
+    for seen in ("mean 0.353", "(data ", "1.305"):
         assert seen in done.stdout
 
 

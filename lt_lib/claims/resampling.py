@@ -1,0 +1,428 @@
+"""Checks on re-sampling and re-weighting: rows 6-10, 53, 54, 70-78 and 139 of the ledger."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lt_lib import counts
+from lt_lib.claims import _resampling_runs as runs
+from lt_lib.claims._resampling_runs import Array, Runs
+from lt_lib.claims.batch_gradients import Gradient, WeightFormula, measure_gradient
+from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.rules import at_least, at_most, positive_effect
+from lt_lib.metrics import paired_interval
+
+if TYPE_CHECKING:
+    from lt_lib.data import Split
+
+LONG_TAIL = counts.exponential_counts(1000, 10, 100.0)
+
+# The references of S1, in its own families.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "re-sampling": (
+        "shen2016relay", "geifman2017deep", "buda2018systematic", "zou2018unsupervised", "drummond2003c45",
+        "chawla2002smote",
+    ),
+    "cost-sensitive learning": ("ting2000comparative", "zhou2006training", "khan2018cost", "sarafianos2018deep"),
+    "importance sampling": ("kahn1953methods",),
+    "shifting the decision boundary": ("elkan2001foundations",),
+    "inverse frequency": ("wang2017learning", "huang2016learning"),
+    "inverse square root": ("mikolov2013distributed", "mahajan2018exploring"),
+    "hard examples": ("freund1997decision", "malisiewicz2011ensemble", "dong2017class", "lin2017focal"),
+    "noisy labels": ("koh2017understanding", "ren2018learning"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """All long-tailed trainings of the notebook; ratio 100 where nothing else is said.
+
+    Attributes:
+        worlds: Gaussian world -> "ERM", "RS" and "RW"; the default world also has "RS sqrt", "US" (under-sampled to the
+            rarest class) and "SMOTE".
+        long: "ERM" and "RS" on the default world, trained twice as long.
+        mild: "RS" and "RW" at ratio 10.
+        fine: "ERM" and "RW" with 100 classes.
+        gradient: moments of the batch gradient.
+    """
+
+    worlds: dict[str, Runs]
+    long: Runs
+    mild: Runs
+    fine: Runs
+    gradient: Gradient
+
+    @property
+    def default(self) -> Runs:
+        """The world with a balanced Bayes error of 10 %."""
+        return self.worlds[runs.WORLDS[0]]
+
+
+def measure_training(profile: str, rng: np.random.Generator) -> Training:
+    """Train everything once; seeds 0 to 9 everywhere, so that `rng` only feeds the gradient world."""
+    pick = {name: {key: runs.METHODS[key] for key in name.split("+")} for name in ("ERM+RS", "RS+RW", "ERM+RW")}
+    three = pick["ERM+RS"] | pick["RS+RW"]
+    worlds = {name: runs.long_tailed_runs(three, world=name) for name in runs.WORLDS[1:]}
+    parts = [runs.long_tailed_runs(runs.METHODS), runs.undersampled_runs(), runs.smote_runs()]
+    merged = Runs(
+        parts[0].class_counts,
+        {name: value for part in parts for name, value in part.recall.items()},
+        {name: value for part in parts for name, value in part.train_recall.items()},
+        {name: value for part in parts for name, value in part.predicted.items()},
+    )
+    return Training(
+        {runs.WORLDS[0]: merged} | worlds,
+        long=runs.long_tailed_runs(pick["ERM+RS"], epochs=runs.LONG_EPOCHS),
+        mild=runs.long_tailed_runs(pick["RS+RW"], ratio=10.0, epochs=8),
+        fine=runs.fine_grained_runs(pick["ERM+RW"]),
+        gradient=measure_gradient(profile, rng),
+    )
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Class histograms after re-sampling: p-value of a chi-square test of the drawn one, and the two exact ones."""
+
+    p_value: float
+    drawn: Array
+    oversampled: Array
+    undersampled: Array
+
+
+def measure_histograms(profile: str, rng: np.random.Generator, scheme: str = "inverse") -> Histograms:
+    """Draw 20,000 class-balanced samples; over- and under-sample a long-tailed set."""
+    import torch
+    from scipy import stats
+
+    from lt_lib import samplers
+
+    targets = np.repeat(np.arange(10), LONG_TAIL)
+    probabilities = samplers.sampling_probabilities(LONG_TAIL, scheme)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    drawn = samplers.draw_indices(torch.from_numpy(targets), probabilities, 20_000, generator)
+    histogram = np.bincount(targets[drawn.numpy()], minlength=10)
+    inputs = np.arange(len(targets))[:, None]
+    exact = [make(inputs, targets, seed=0)[1] for make in (samplers.oversample, samplers.undersample)]
+    return Histograms(float(stats.chisquare(histogram).pvalue), histogram, *(np.bincount(labels) for labels in exact))
+
+
+def judge_histograms(measured: Histograms) -> Judgement:
+    """Uniform by a chi-square test where drawn; exactly the largest or the smallest count where filled or cut."""
+    exact = np.ptp(measured.oversampled) == 0 and np.ptp(measured.undersampled) == 0
+    sizes = measured.oversampled[0] == LONG_TAIL.max() and measured.undersampled[0] == LONG_TAIL.min()
+    parts = [at_least(measured.p_value, 0.01), at_least(float(exact and sizes), 1.0)]
+    return worst(parts, "chi-square p >= 0.01, other histograms exactly flat")
+
+
+def measure_weights(
+    profile: str, rng: np.random.Generator, formula: WeightFormula = counts.inverse_frequency_weights
+) -> float:
+    """Largest relative error of the 1/n and 1/sqrt(n) weights against exact integers and `math.sqrt`."""
+    sizes = [5000, 2997, 1796, 77, 50, 1]
+    worst_error = 0.0
+    for power in (1.0, 0.5):
+        raw = [1 / n if power == 1.0 else 1 / math.sqrt(n) for n in sizes]
+        expected = np.array([len(sizes) * value / math.fsum(raw) for value in raw])
+        worst_error = max(worst_error, float(np.abs(formula(np.array(sizes), power) / expected - 1).max()))
+    return worst_error
+
+
+def judge_weights(error: float) -> Judgement:
+    """Exact up to rounding."""
+    return at_most(error, 1e-12, name="relative error")
+
+
+@dataclass(frozen=True)
+class Margins:
+    """A linear support vector machine on a noisy full set and on its under-sampled part; each `(seeds,)`.
+
+    Attributes:
+        margin: set -> smallest signed distance of a training sample to the boundary.
+        error: set -> balanced test error in percent.
+        agreement: set -> mean cosine between the normals of different seeds: 1 is a boundary that does not move.
+    """
+
+    margin: dict[str, Array]
+    error: dict[str, Array]
+    agreement: dict[str, float]
+
+
+def measure_margins(profile: str, rng: np.random.Generator, *, noise: float = 0.005) -> Margins:
+    """Head class (1,000) against tail class (10) of the Gaussian world, a share `noise` of the labels flipped."""
+    from sklearn.svm import SVC
+
+    from lt_lib import samplers
+    from lt_lib.data import load
+
+    dataset = load("gaussian")
+    train, test = (_two_classes(split) for split in (dataset.train, dataset.test))
+    margin: dict[str, list[float]] = {"full": [], "under-sampled": []}
+    error: dict[str, list[float]] = {"full": [], "under-sampled": []}
+    normals: dict[str, list[Array]] = {"full": [], "under-sampled": []}
+    for seed in range(runs.NUM_SEEDS):
+        draw = np.random.default_rng([int(rng.integers(2**31)), seed])
+        rows = np.concatenate([draw.permutation(np.flatnonzero(train[1] == y))[:n] for y, n in ((0, 1000), (1, 10))])
+        labels = np.where(draw.random(len(rows)) < noise, 1 - train[1][rows], train[1][rows])
+        sets = {
+            "full": (train[0][rows], labels),
+            "under-sampled": samplers.undersample(train[0][rows], labels, seed=seed),
+        }
+        for name, (x, y) in sets.items():
+            machine = SVC(kernel="linear", C=100.0).fit(x, y)
+            normal = machine.coef_[0] / np.linalg.norm(machine.coef_)
+            distance = machine.decision_function(x) * np.where(y == 1, 1, -1) / np.linalg.norm(machine.coef_)
+            wrong = machine.predict(test[0]) != test[1]
+            margin[name].append(float(distance.min()))
+            error[name].append(50 * float(wrong[test[1] == 0].mean() + wrong[test[1] == 1].mean()))
+            normals[name].append(normal)
+    stack = lambda parts: {name: np.array(values) for name, values in parts.items()}  # noqa: E731
+    return Margins(stack(margin), stack(error), {name: _mean_cosine(np.array(v)) for name, v in normals.items()})
+
+
+def judge_margins(measured: Margins) -> Judgement:
+    """The margin rises; the test error is reported, not judged."""
+    return positive_effect(measured.margin["under-sampled"] - measured.margin["full"])
+
+
+def measure_bibliography(
+    profile: str, rng: np.random.Generator, families: Mapping[str, Sequence[str]] = FAMILIES
+) -> list[str] | None:
+    """Keys of S1's families without an entry in `references.bib`; None where there is no such file."""
+    path = next(
+        (p / "references.bib" for p in Path(__file__).resolve().parents if (p / "references.bib").is_file()), None
+    )
+    if path is None:
+        return None
+    known = set(re.findall(r"^@\w+\{([^,\s]+),", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    return [key for keys in families.values() for key in keys if key not in known]
+
+
+def judge_bibliography(missing: list[str] | None) -> Judgement:
+    """Every reference of every family has an entry."""
+    if missing is None:
+        return Judgement("not judged", why="references.bib is not part of this installation")
+    return at_most(float(len(missing)), 0, name="references without an entry")
+
+
+def kl_to_uniform(shares: Array) -> Array:
+    r"""$\sum_c p_c \log(C p_c)$ over the last axis, in nats; 0 for the uniform distribution."""
+    positive = np.where(shares > 0, shares, 1.0)
+    return np.sum(shares * np.log(shares.shape[-1] * positive), axis=-1)
+
+
+def within(differences: Array, bound: float, *, level: float = 0.95) -> Judgement:
+    """Equivalence of paired values: the mean difference lies within `bound`, both one-sided tests at `level`."""
+    mean, low, high = paired_interval(differences, level=level)
+    inside, outside = low > -bound and high < bound, low > bound or high < -bound
+    verdict = "holds" if inside else "refuted" if outside else "inconclusive"
+    text = f"mean within {bound:g} points, two one-sided {level:.0%} t, {len(differences)} pairs"
+    return Judgement(verdict, mean, low, high, text)
+
+
+def judge_overfit(training: Training, method: str) -> Judgement:
+    """In every world: tail fitted to below 2 %, tail gap above plain training's head gap, head error above its."""
+    parts = []
+    for world in training.worlds.values():
+        parts += [
+            at_most(float(world.group_error(method, "tail", "train").mean()), 2.0, name="tail training error in %"),
+            positive_effect(world.gap(method, "tail") - world.gap("ERM", "head"), unit="points"),
+            positive_effect(world.group_error(method, "head") - world.group_error("ERM", "head"), unit="points"),
+        ]
+    return worst(parts)
+
+
+def judge_resampling(training: Training) -> Judgement:
+    """As `judge_overfit` for over-sampling, and a higher head error after under-sampling too."""
+    default = training.default
+    rise = default.group_error("US", "head") - default.group_error("ERM", "head")
+    return worst([judge_overfit(training, "RS"), positive_effect(rise, unit="points")])
+
+
+def judge_poor(training: Training) -> Judgement:
+    """Inverse frequency worse than plain training with ten classes, in every world, and with a hundred."""
+    everything = [*training.worlds.values(), training.fine]
+    return worst(positive_effect(world.excess("RW", "ERM"), unit="points") for world in everything)
+
+
+def judge_fine(training: Training) -> Judgement:
+    """Worse than plain training with a hundred classes."""
+    return positive_effect(training.fine.excess("RW", "ERM"), unit="points")
+
+
+def judge_drawbacks(training: Training) -> Judgement:
+    """A larger tail gap after over-sampling, at both lengths of training, and a larger error after under-sampling."""
+    gaps = [world.gap("RS", "tail") - world.gap("ERM", "tail") for world in (*training.worlds.values(), training.long)]
+    excess = training.default.excess("US", "ERM")
+    return worst(positive_effect(values, unit="points") for values in (*gaps, excess))
+
+
+def judge_bias(training: Training) -> Judgement:
+    """The predictions come nearer to uniform under both methods, in every world."""
+    parts = []
+    for world in training.worlds.values():
+        distance = {name: kl_to_uniform(world.predicted[name]) for name in ("ERM", "RS", "RW")}
+        parts += [positive_effect(distance["ERM"] - distance[name], unit="nats") for name in ("RS", "RW")]
+    return worst(parts)
+
+
+def judge_interpolation(training: Training) -> Judgement:
+    """SMOTE has the lower tail error."""
+    default = training.default
+    difference = default.group_error("RS", "tail") - default.group_error("SMOTE", "tail")
+    return positive_effect(difference, unit="points")
+
+
+def judge_unstable(training: Training) -> Judgement:
+    """At least three times the gradient variance, and a higher training error at the end, in every world."""
+    errors = [world.train_error("RW") - world.train_error("ERM") for world in training.worlds.values()]
+    variance = at_least(training.gradient.variance_ratio, 3.0, name="variance ratio")
+    return worst([*(positive_effect(values, unit="points") for values in errors), variance])
+
+
+def judge_same(training: Training) -> Judgement:
+    """Equal expectation to 1e-12, and errors within 2 points at ratio 10."""
+    means = [moments[0] for moments in training.gradient.enumerated.values()]
+    same = at_most(float(np.ptp(means)), 1e-12, name="difference of the expected gradients")
+    return worst([within(training.mild.excess("RS", "RW"), 2.0), same])
+
+
+def judge_equal_learning(training: Training) -> Judgement:
+    """The recalls of the classes spread less, in every world."""
+    spreads = [
+        {name: 100 * world.recall[name].std(axis=1) for name in ("ERM", "RW")} for world in training.worlds.values()
+    ]
+    return worst(positive_effect(spread["ERM"] - spread["RW"], unit="points") for spread in spreads)
+
+
+def measure_subsets(profile: str, rng: np.random.Generator) -> Runs:
+    """Copies against fresh samples, prototypes against random ones; seeds 0 to 9."""
+    return runs.subset_runs()
+
+
+def judge_subsets(measured: Runs) -> Judgement:
+    """Copies change the error by less than half a point, prototypes beat random samples."""
+    return worst(
+        [
+            within(measured.excess("copies", "base"), 0.5),
+            positive_effect(measured.excess("random", "prototypes"), unit="points"),
+        ]
+    )
+
+
+def measure_deep(profile: str, rng: np.random.Generator) -> dict[str, Array] | None:
+    """None: the shared result tables hold no recall on the training samples."""
+    return None
+
+
+def judge_deep(measured: dict[str, Array] | None) -> Judgement:
+    """Tail fitted to below 5 % by re-sampling, with a higher tail test error than LDAM-DRW; errors in %, `(seeds,)`."""
+    if measured is None:
+        return Judgement("not judged", why="needs training recall on step-100 CIFAR-10, which results/ does not hold")
+    fitted = at_most(float(measured["RS train"].mean()), 5.0, name="tail training error in %")
+    return worst([fitted, positive_effect(measured["RS test"] - measured["LDAM-DRW test"], unit="points")])
+
+
+def _two_classes(split: Split) -> tuple[Array, Array]:
+    kept = np.isin(split.targets, (0, 9))
+    return np.asarray(split.inputs)[kept], (split.targets[kept] == 9).astype(np.int64)
+
+
+def _mean_cosine(normals: Array) -> float:
+    cosines = normals @ normals.T
+    return float(cosines[np.triu_indices(len(normals), 1)].mean())
+
+
+_HEAVY = "tail training error < 2 %, tail gap > plain training's head gap, head error above plain training's"
+CHECKS: tuple[Check, ...] = (
+    Check(
+        Claim(6, "S0 L108-109", "D", "Re-sampling over-samples the tail or under-samples the head; the class "
+              "histogram becomes flat.", "chi-square p >= .01"),
+        measure_histograms, judge_histograms, ("quick", "small", "paper"),
+    ),
+    Check(
+        Claim(7, "S0 L113-116", "E", "Re-sampling over-fits the tail (over-sampling) and under-fits the head "
+              "(under-sampling).", _HEAVY),
+        measure_training, judge_resampling,
+    ),
+    Check(
+        Claim(8, "S0 L125-126", "D", "Loss weights are 1/n or 1/sqrt(n).", "relative error <= 1e-12"),
+        measure_weights, judge_weights, ("quick", "small", "paper"),
+    ),
+    Check(
+        Claim(9, "S0 L130-133", "E", "Re-weighting, too, over-fits the tail and under-fits the head.", _HEAVY),
+        measure_training, lambda training: judge_overfit(training, "RW"),
+    ),
+    Check(
+        Claim(10, "S0 L148", "E", "Inverse-frequency weights perform poorly.",
+              "RW worse than ERM with 10 and with 100 classes"),
+        measure_training, judge_poor,
+    ),
+    Check(
+        Claim(53, "S1 L18", "E", "Over-sampling repeats data and over-fits; under-sampling throws valuable data away.",
+              "larger tail gap than ERM at both lengths of training; larger error than ERM"),
+        measure_training, judge_drawbacks,
+    ),
+    Check(
+        Claim(54, "S1 L19", "Q", "Cost-sensitive losses often degrade on long tails with many classes.",
+              "RW worse than ERM with 100 classes"),
+        measure_training, judge_fine,
+    ),
+    Check(
+        Claim(70, "S2 L80", "Q", "Re-sampling and re-weighting both reduce the frequency bias of the predictions.",
+              "KL of predicted shares to uniform falls for both"),
+        measure_training, judge_bias,
+    ),
+    Check(
+        Claim(71, "S2 L87", "E", "Interpolated new samples beat plain replication on the tail.",
+              "tail error of RS above that of SMOTE"),
+        measure_training, judge_interpolation,
+    ),
+    Check(
+        Claim(72, "S2 L93", "E", "Under-sampling cleans the set and makes the problem easier: the margin rises.",
+              "margin of the under-sampled set above that of the full set"),
+        measure_margins, judge_margins,
+    ),
+    Check(
+        Claim(73, "S2 L101", "E", "Deep networks over-fit a re-sampled minority heavily.",
+              "tail training error < 5 %, tail test error above LDAM-DRW's"),
+        measure_deep, judge_deep, ("small", "paper"),
+    ),
+    Check(
+        Claim(74, "S2 L102", "E", "Weighting the minority up makes optimisation hard at extreme imbalance.",
+              "gradient variance ratio >= 3 and final training error above ERM's"),
+        measure_training, judge_unstable,
+    ),
+    Check(
+        Claim(75, "S2 L106", "T", "Re-weighting is nearly the same as over-sampling.",
+              "equal expected gradient; errors within 2 points at ratio 10"),
+        measure_training, judge_same,
+    ),
+    Check(
+        Claim(76, "S2 L108", "Q", "The aim is to learn all classes equally well: the spread of the recalls falls.",
+              "deviation over classes of ERM above that of RW"),
+        measure_training, judge_equal_learning,
+    ),
+    Check(
+        Claim(77, "S2 L110", "D", "Common weights are the inverse frequency and its square root.",
+              "relative error <= 1e-12"),
+        measure_weights, judge_weights, ("quick", "small", "paper"),
+    ),
+    Check(
+        Claim(78, "S2 L120-124", "E", "The number of samples is not the size of a class: copies add nothing, and "
+              "prototypes are worth more than other samples.",
+              "copies change the error by < .5 points; prototypes beat random samples"),
+        measure_subsets, judge_subsets,
+    ),
+    Check(
+        Claim(139, "S1 L59-96", "D", "The bibliography of S1 sorts into eight families.",
+              "every reference of every family has an entry"),
+        measure_bibliography, judge_bibliography, ("quick", "small", "paper"),
+    ),
+)  # fmt: skip

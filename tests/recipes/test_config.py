@@ -1,0 +1,201 @@
+import json
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from lt_lib.recipes import METHODS, PRESETS, RunConfig, method_config, method_name, preset
+
+FROZEN = {"small": "57517c572ece", "default": "cf7d33e717e3"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 2.0}, r"`epochs` must be of type int, got 2.0 \(float\)"),
+        ({"epochs": True}, r"`epochs` must be of type int, got True \(bool\)"),
+        ({"learning_rate": "0.1"}, r"`learning_rate` must be of type float, got '0.1' \(str\)"),
+        ({"beta": False}, r"`beta` must be of type float, got False \(bool\)"),
+        ({"augment": 1}, r"`augment` must be of type bool, got 1 \(int\)"),
+        ({"loss": None}, r"`loss` must be of type str, got None \(NoneType\)"),
+        ({"seed": "0"}, r"`seed` must be of type int"),
+    ],
+)
+def test_a_wrong_type_is_refused(change, message):
+    with pytest.raises(TypeError, match=message):
+        RunConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("imbalance_ratio", 0.5, "finite and >= 1"),
+        ("imbalance_ratio", math.inf, "finite and >= 1"),
+        ("n_max", -1, "finite and >= 0"),
+        ("split_seed", -1, "finite and >= 0"),
+        ("validation_per_class", -1, "finite and >= 0"),
+        ("gamma", -0.1, "finite and >= 0"),
+        ("max_margin", -0.1, "finite and >= 0"),
+        ("scale", 0.0, "finite and >= 1e-06"),
+        ("tau", -1.0, "finite and >= 0"),
+        ("beta", 1.5, r"in \[0, 1\]"),
+        ("beta", math.nan, r"in \[0, 1\]"),
+        ("defer_until", -0.1, r"in \[0, 1\]"),
+        ("epochs", 0, "finite and >= 1"),
+        ("batch_size", 0, "finite and >= 1"),
+        ("learning_rate", 0.0, "finite and >= 1e-12"),
+        ("learning_rate", math.inf, "finite and >= 1e-12"),
+        ("momentum", 1.1, r"in \[0, 1\]"),
+        ("weight_decay", -1e-4, "finite and >= 0"),
+        ("warmup", 1.1, r"in \[0, 1\]"),
+        ("lr_decay", 0.0, r"in \[1e-12, 1\]"),
+        ("seed", -1, "finite and >= 0"),
+        ("evaluate_every", 0, "finite and >= 1"),
+        ("num_devices", 0, "finite and >= 1"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(name, value, expected):
+    with pytest.raises(ValueError, match=rf"`{name}` must be {expected}, got {value}\."):
+        RunConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nearest"),
+    [
+        ("loss", "softmx", "'softmax'"),
+        ("model", "resnet23", "'resnet32'"),
+        ("weighting", "inverse_squared", "'inverse_sqrt'"),
+        ("sampling", "unifrom", "'uniform'"),
+        ("imbalance_type", "exponentail", "'exponential'"),
+        ("profile", "quik", "'quick'"),
+        ("precision", "float46", "'float64'"),
+        ("margin_rule", "unifrm", "'uniform'"),
+        ("decay_on", "all_but_bias", "'all_but_head_bias'"),
+        ("device", "gpu", ""),
+        ("bias_init", "priors", "'prior'"),
+        ("normalization", "weight", "'weights'"),
+        ("split_scheme", "numpi", "'numpy'"),
+    ],
+)
+def test_an_unknown_name_brings_the_nearest_ones(name, value, nearest):
+    with pytest.raises(ValueError, match=rf"`{name}` must be one of .*, got '{value}'.*{nearest}"):
+        RunConfig(**{name: value})
+
+
+def test_an_unknown_field_is_a_type_error():
+    with pytest.raises(TypeError, match="learning_rte"):
+        RunConfig(learning_rte=0.1)
+    with pytest.raises(TypeError, match="learning_rte"):
+        RunConfig().changed(learning_rte=0.1)
+
+
+def test_a_configuration_cannot_be_changed_in_place():
+    with pytest.raises(FrozenInstanceError):
+        RunConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_changes_are_checked_too():
+    with pytest.raises(ValueError, match="`epochs` must be"):
+        RunConfig().changed(epochs=0)
+    assert RunConfig().changed(epochs=3).epochs == 3
+
+
+def other(field):
+    """A valid value that differs from the default."""
+    special = {
+        "dataset": "gaussian",
+        "imbalance_type": "step",
+        "profile": "paper",
+        "split_scheme": "ldam",
+        "model": "cnn",
+        "loss": "ldam",
+        "margin_rule": "uniform",
+        "weighting": "inverse",
+        "normalization": "weights",
+        "sampling": "sqrt",
+        "bias_init": "zero",
+        "decay_on": "all",
+        "precision": "float32",
+        "device": "cpu",
+        "data_root": "elsewhere",
+        "beta": 0.9,
+        "defer_until": 0.5,
+        "momentum": 0.5,
+        "warmup": 0.5,
+        "lr_decay": 0.5,
+    }
+    if field.name in special:
+        return special[field.name]
+    return not field.default if field.type is bool else field.default + 1
+
+
+@pytest.mark.parametrize("field", fields(RunConfig), ids=lambda field: field.name)
+def test_the_hash_sees_every_field_but_placement(field):
+    changed = RunConfig(**{field.name: other(field)})
+    placement = field.name in {"data_root", "device", "num_devices"}
+    assert (changed.hash() == RunConfig().hash()) is placement
+
+
+def test_a_whole_number_and_a_float_are_the_same_experiment():
+    assert RunConfig(imbalance_ratio=100).hash() == RunConfig(imbalance_ratio=100.0).hash()
+    assert isinstance(RunConfig(learning_rate=1).learning_rate, float)
+    assert isinstance(RunConfig(epochs=3).epochs, int)
+
+
+def test_the_hash_of_stored_results_is_frozen():
+    # Result tables name their runs by these digits: a change would orphan them.
+    assert preset("cifar-small", "LDAM-DRW", dataset="folder:data/cifar10-jpeg").hash() == FROZEN["small"]
+    assert RunConfig().hash() == FROZEN["default"]
+
+
+def test_configurations_survive_json():
+    config = method_config("LDAM-DRW", seed=3)
+    assert RunConfig(**json.loads(json.dumps(vars(config)))) == config
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_valid_and_keeps_its_name(name):
+    assert method_name(method_config(name)) == name
+    # Numbers have columns of their own.
+    assert method_name(method_config(name, gamma=0.5, beta=0.9, tau=2.0, scale=10.0, epochs=3)) == name
+
+
+def test_methods_differ_from_each_other():
+    configs = [method_config(name) for name in METHODS]
+    assert len({config.hash() for config in configs}) == len(configs)
+
+
+def test_an_unlisted_combination_is_described_by_its_fields():
+    config = RunConfig(loss="sigmoid", weighting="inverse_sqrt", normalization="weights", sampling="sqrt")
+    assert method_name(config) == (
+        "loss=sigmoid, weighting=inverse_sqrt, normalization=weights, sampling=sqrt, deferred=False"
+    )
+
+
+def test_normalization_without_weights_does_not_change_the_name():
+    assert method_name(RunConfig(normalization="weights", defer_until=0.5, margin_rule="uniform")) == "ERM"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_apply_before_the_method_and_changes_last(name):
+    config = preset(name, "LDAM-DRW", epochs=7)
+    assert config.epochs == 7
+    assert (config.loss, config.defer_until) == ("ldam", 0.8)
+    rest = {key: value for key, value in PRESETS[name].items() if key != "epochs"}
+    assert {key: getattr(config, key) for key in rest} == rest
+
+
+def test_the_paper_preset_is_the_published_protocol():
+    config = preset("cifar-paper", "CB-softmax")
+    assert (config.model, config.epochs, config.batch_size, config.augment) == ("resnet32", 200, 128, True)
+    assert (config.learning_rate, config.momentum, config.weight_decay) == (0.1, 0.9, 2e-4)
+    assert (config.validation_per_class, config.beta, config.profile) == (0, 0.9999, "paper")
+    short = preset("cifar-small")
+    assert (short.epochs, short.validation_per_class, short.profile) == (40, 100, "small")
+
+
+def test_unknown_presets_and_methods_bring_the_nearest_names():
+    with pytest.raises(ValueError, match="`method` must be one of .*Did you mean .*'LDAM-DRW'"):
+        method_config("LDAM-DWR")
+    with pytest.raises(ValueError, match="`name` must be one of .*Did you mean 'cifar-paper'"):
+        preset("cifar-papr")
