@@ -330,7 +330,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, table, monkey
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full_disk(self: Path, content: bytes) -> int:
-        self.touch()
+        with self.open("wb") as file:
+            file.write(content[:10])
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)

@@ -35,6 +35,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 echo "installing requirements.lock (some 3 GB on Linux, where torch brings its CUDA libraries)"
 .venv/bin/python -m pip install --quiet --requirement requirements.lock
 # The lock holds the build backend and all dependencies, so nothing else is fetched here.
-.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+.venv/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 rm -f .venv/.installed-*
 touch "$stamp"

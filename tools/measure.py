@@ -24,7 +24,8 @@ def main() -> None:
     dataset = data.load(arguments.dataset)
     for seed in arguments.seeds:
         for method in arguments.methods:
-            config = recipes.preset(arguments.preset, method, dataset=arguments.dataset, seed=seed)
+            changes = {"model": arguments.model} if arguments.model else {}
+            config = recipes.preset(arguments.preset, method, dataset=arguments.dataset, seed=seed, **changes)
             if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
                 print(f"{method}, seed {seed}: in the table already", flush=True)
                 continue
@@ -108,6 +109,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="name understood by lt_lib.data.load")
     parser.add_argument("--methods", nargs="+", required=True, help="names of lt_lib.recipes.METHODS")
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--model", default="", help="network in place of the preset's, such as resnet8")
     parser.add_argument("--out", type=Path, required=True, help="results table (CSV), made or extended")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/measure"), help="folder for checkpoints")
     return parser.parse_args()

@@ -40,10 +40,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _run(find_notebook(options.notebook), options.parameter, options.to)
     if options.command == "store":
         path = find_notebook(options.notebook)
-        if code := _execute_quick([path]):
-            return code
-        write_canonical(read_notebook(_executed(path)), path)
-        return 0
+        return _execute_quick([path], store=True)
     if options.command == "figure":
         return _execute_quick([_owner(options.figure)])
     return _execute_quick(lecture_paths(ROOT))
@@ -71,8 +68,8 @@ def _run(notebook: Path, assignments: list[str], target: Path | None) -> int:
     return 0
 
 
-def _execute_quick(paths: list[Path]) -> int:
-    """Execute notebooks as stored, two at a time, and bring ``figures/`` and its index up to date."""
+def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
+    """Execute notebooks at the quick profile, two at a time, and bring ``figures/`` and its index up to date."""
     # matplotlib is slow to import, and the other commands do not need it.
     from tools.figure_index import write_index
 
@@ -95,6 +92,10 @@ def _execute_quick(paths: list[Path]) -> int:
     if failures:
         print("\n".join(failures), file=sys.stderr)
         return 1
+    if store:
+        for path in paths:
+            write_canonical(read_notebook(_executed(path)), path)
+    # Last, because the index takes the owner of a figure from the stored notebooks.
     write_index(ROOT)
     return 0
 

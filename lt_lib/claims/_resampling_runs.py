@@ -17,8 +17,8 @@ Array = np.ndarray
 NUM_SEEDS = 10
 # Balanced Bayes error 20, 10 and 5 %; the first named one is the default world.
 WORLDS = ("gaussian", "gaussian:0.20", "gaussian:0.05")
-# Half of the preset's length and all of it. The first leaves the tail of plain training unfitted, the second does not.
-EPOCHS, LONG_EPOCHS = 15, 30
+# A third of the preset's length, which leaves the tail of plain training unfitted, and all of it, which does not.
+EPOCHS, LONG_EPOCHS = 10, 30
 METHODS: dict[str, dict[str, Any]] = {
     "ERM": {},
     "RS sqrt": {"sampling": "sqrt"},
@@ -185,7 +185,7 @@ def subset_runs() -> Runs:
         for name, picked in rows.items():
             arms.setdefault(name, []).append(Arm(Split(x[picked], y[picked]), config))
     recall: dict[str, Array] = {}
-    for names, size in ((("base", "copies", "fresh"), int(full.sum())), (("prototypes", "random", "periphery"), 1280)):
+    for names, size in ((("base", "copies", "fresh"), int(full.sum())), (("prototypes", "random", "periphery"), 640)):
         values = train_arms([arm for name in names for arm in arms[name]], dataset, epoch_size=size)
         recall |= dict(zip(names, values.reshape(len(names), NUM_SEEDS, -1), strict=True))
     return Runs(full, recall)

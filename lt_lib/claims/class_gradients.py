@@ -59,14 +59,15 @@ def measure_softmax_gradient(
     features, classes, samples = 6, 5, 40
     weights, biases = rng.standard_normal((features, classes)), rng.standard_normal(classes)
     inputs, targets = rng.standard_normal((samples, features)), rng.integers(classes, size=samples)
-    w, b, x, y = (torch.from_numpy(part) for part in (weights, biases, inputs, targets))
-
-    def loss(w: "Tensor", b: "Tensor", x: "Tensor", y: "Tensor") -> "Tensor":
-        return torch.nn.functional.cross_entropy(x @ w + b, y)
-
-    by_torch = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=(None, None, 0, 0))(w, b, x, y)
+    w, b = (torch.from_numpy(part).requires_grad_() for part in (weights, biases))
+    by_torch = []
+    for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+        by_torch.append(torch.autograd.grad(torch.nn.functional.cross_entropy(x @ w + b, y), (w, b)))
     by_formula = gradient(weights, biases, inputs, targets)
-    error = max(np.abs(ours - theirs.numpy()).max() for ours, theirs in zip(by_formula, by_torch, strict=True))
+    differences = (
+        ours - torch.stack(theirs).numpy() for ours, theirs in zip(by_formula, zip(*by_torch, strict=True), strict=True)
+    )
+    error = max(np.abs(difference).max() for difference in differences)
     along = np.einsum("sfc,sf->sc", by_formula[0], inputs) / (inputs**2).sum(axis=1, keepdims=True)
     return {"error": float(error), "along": along, "true_class": np.eye(classes, dtype=bool)[targets]}
 

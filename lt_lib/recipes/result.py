@@ -67,6 +67,7 @@ class RunResult:
         return {
             "dataset": _dataset_label(config.dataset),
             "profile": config.profile,
+            "model": config.model,
             "method": self.method,
             "imbalance_type": config.imbalance_type,
             "imbalance_ratio": 1.0 if config.imbalance_type == "balanced" else config.imbalance_ratio,

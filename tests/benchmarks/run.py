@@ -2,9 +2,8 @@
 
     python tests/benchmarks/run.py [losses] [training] [covering] [notebooks]
 
-Each figure compares two ways of doing the same work on the same machine, one right after the other; the smaller of several
-repetitions counts. The report says which targets were met, is printed, and is written to runs/bench.json. Training on
-several threads is noisy on a busy machine: run it alone.
+Each row compares two ways of doing the same work on the same machine, in turns. The report says which targets were met;
+it is printed, and written to runs/bench.json. A busy machine distorts it: run it alone.
 """
 
 import argparse
@@ -40,12 +39,12 @@ def main() -> int:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     print(f"{training.describe_device('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     rows: list[dict] = []
+    sections = dict(zip(SECTIONS, (bench_losses, bench_covering, bench_training, bench_notebooks), strict=True))
     for name in chosen:
-        for row in {"losses": bench_losses, "covering": bench_covering, "training": bench_training}.get(
-            name, bench_notebooks
-        )():
+        for row in sections[name]():
             rows.append(row)
-            print(f"{'met' if row['met'] else 'MISSED':<7} {row['what']:<58} {row['value']:8.2f}  target {row['target']}")
+            verdict = "met" if row["met"] else "MISSED"
+            print(f"{verdict:<7} {row['what']:<62} {row['value']:8.2f}  target {row['target']}", flush=True)
     target = Path("runs/bench.json")
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({"device": training.describe_device("cpu"), "rows": rows}, indent=1) + "\n")
@@ -113,9 +112,7 @@ def bench_losses() -> list[dict]:
             ("sigmoid-focal", losses.ClassBalancedFocalLoss(class_counts, 0.999, gamma=2.0), "focal_loss"),
         ):
             theirs = BalancedLoss(package, samples_per_class=samples, beta=0.999, fl_gamma=2, class_balanced=True)
-            value = ratio(
-                _step(logits, lambda z, y=targets, f=ours: f(z, y)), _step(logits, lambda z, y=targets, f=theirs: f(z, y))
-            )
+            value = ratio(*(_step(logits, lambda z, y=targets, f=loss: f(z, y)) for loss in (ours, theirs)))
             rows.append(at_most(f"class-balanced {name} {batch}x{classes} / balanced-loss", value, 1.0))
     torch.set_num_threads(threads)
     return rows

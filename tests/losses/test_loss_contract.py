@@ -22,6 +22,9 @@ def batch(size=9, spread=2.0, dtype=torch.float64, seed=0):
     logits = spread * torch.randn(size, CLASSES, generator=generator, dtype=torch.float64)
     targets = torch.randint(CLASSES, (size,), generator=generator)
     targets[:CLASSES] = torch.arange(CLASSES)  # every class occurs
+    logits[::2].scatter_add_(
+        1, targets[::2, None], torch.full((len(targets[::2]), 1), 1.5 * spread).double()
+    )  # some right
     return logits.to(dtype), targets
 
 

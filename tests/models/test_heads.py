@@ -59,7 +59,9 @@ def test_prior_bias_lowers_the_first_sigmoid_loss_from_69_to_6():
     target = torch.zeros(1, dtype=torch.int64)
     assert sigmoid_loss(head(torch.zeros(1, 3)), target).item() == pytest.approx(69.31, abs=0.01)
     initialise_prior_bias(head, 100)
-    assert sigmoid_loss(head(torch.zeros(1, 3)), target).item() == pytest.approx(math.log(100) - 99 * math.log(0.99), rel=1e-5)
+    assert sigmoid_loss(head(torch.zeros(1, 3)), target).item() == pytest.approx(
+        math.log(100) - 99 * math.log(0.99), rel=1e-5
+    )
 
 
 def test_prior_bias_needs_a_bias():

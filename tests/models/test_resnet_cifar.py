@@ -60,9 +60,7 @@ def plain_forward(net, images):
     hidden = normalised("bn", convolved("stem", images)).clamp_min(0)
     for position in range(len(net.blocks)):
         stride = 2 if position in (len(net.blocks) // 3, 2 * len(net.blocks) // 3) else 1
-        inner = normalised(
-            f"blocks.{position}.bn1", convolved(f"blocks.{position}.conv1", hidden, stride)
-        ).clamp_min(0)
+        inner = normalised(f"blocks.{position}.bn1", convolved(f"blocks.{position}.conv1", hidden, stride)).clamp_min(0)
         inner = normalised(f"blocks.{position}.bn2", convolved(f"blocks.{position}.conv2", inner))
         if stride == 2:
             extra = torch.zeros_like(hidden[:, ::2, ::2, ::2])

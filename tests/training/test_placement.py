@@ -20,7 +20,9 @@ def test_unknown_names_are_refused():
         make_fabric("cpu", "float16")
 
 
-@pytest.mark.parametrize(("avx512", "amx", "expected"), [(False, False, False), (True, False, True), (False, True, True)])
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"), [(False, False, False), (True, False, True), (False, True, True)]
+)
 def test_bfloat16_on_a_cpu_is_a_matter_of_its_instructions(monkeypatch, avx512, amx, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)

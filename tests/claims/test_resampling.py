@@ -1,0 +1,248 @@
+"""The checks on re-sampling and re-weighting refuse false worlds."""
+
+import numpy as np
+import pytest
+
+from lt_lib import counts
+from lt_lib.claims import _resampling_runs as runs
+from lt_lib.claims import batch_gradients, resampling
+from lt_lib.claims._resampling_runs import Arm, Runs
+from lt_lib.claims.resampling import CHECKS, Histograms, Training
+
+BY_ROW = {check.claim.id: check for check in CHECKS}
+NOISE = np.random.default_rng(0).normal(scale=0.002, size=(10, 10))
+HEAD_TO_TAIL = np.linspace(0.0, 1.0, 10)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def shares(tilt):
+    """Predicted shares falling from head to tail, `(seeds, classes)`."""
+    return np.tile(np.exp(-tilt * HEAD_TO_TAIL) / np.exp(-tilt * HEAD_TO_TAIL).sum(), (10, 1)) + NOISE**2
+
+
+def world(*, effect=1.0):
+    """Ten classes in which the claims hold; `effect` 0 or -1 removes or reverses what differs from ERM."""
+    falling = 0.95 - 0.85 * HEAD_TO_TAIL
+    change = effect * (0.3 * HEAD_TO_TAIL - 0.05)
+    recall = {
+        "ERM": falling + NOISE,
+        "RS": falling + change + np.roll(NOISE, 1, axis=0),
+        "RW": falling + change + np.roll(NOISE, 2, axis=0),
+        "SMOTE": falling + change + effect * 0.05 * HEAD_TO_TAIL + np.roll(NOISE, 3, axis=0),
+        "US": falling - effect * 0.3 + np.roll(NOISE, 4, axis=0),
+    }
+    fitted = 1 - effect * 0.03 * (1 - HEAD_TO_TAIL)
+    train = {
+        "ERM": np.tile(1 - 0.5 * HEAD_TO_TAIL, (10, 1)) + NOISE,
+        "RS": np.tile(fitted, (10, 1)) - np.abs(NOISE) * 0.1,
+        "RW": np.tile(fitted - effect * 0.2 * (1 - HEAD_TO_TAIL) ** 2, (10, 1)) - np.abs(NOISE) * 0.1,
+    }
+    predicted = {"ERM": shares(2.0), "RS": shares(2.0 - effect), "RW": shares(2.0 - effect)}
+    return Runs(resampling.LONG_TAIL, recall, train, predicted)
+
+
+def training(*, effect=1.0, fine=3.0, gradient=None):
+    """A `Training` in which every claim that can hold does."""
+    one = world(effect=effect)
+    mild = Runs(one.class_counts, {"RS": one.recall["RS"], "RW": one.recall["RW"]})
+    finer = {"ERM": one.recall["ERM"], "RW": one.recall["ERM"] - effect * fine / 100 + np.roll(NOISE, 5, axis=0)}
+    worlds = dict.fromkeys(runs.WORLDS, one)
+    gradient = gradient or resampling.measure_gradient("quick", rng())
+    return Training(worlds, long=one, mild=mild, fine=Runs(one.class_counts, finer), gradient=gradient)
+
+
+def test_rows_are_those_of_the_notebook_in_order():
+    assert [check.claim.id for check in CHECKS] == [6, 7, 8, 9, 10, 53, 54, *range(70, 79), 139]
+    assert BY_ROW[73].run("quick", rng()).verdict == "not judged"
+    assert BY_ROW[7].run("paper", rng()).verdict == "not judged"
+
+
+@pytest.mark.parametrize("row", [6, 8, 77, 139])
+def test_definitions_hold(row):
+    assert BY_ROW[row].run("quick", rng()).verdict == "holds"
+
+
+@pytest.mark.parametrize("row", [7, 9, 53, 54, 70, 71, 74, 75, 76])
+def test_training_claims_hold_in_their_world(row):
+    assert BY_ROW[row].judge(training()).verdict == "holds"
+
+
+@pytest.mark.parametrize("row", [7, 9, 53, 54, 70, 71, 74, 76])
+@pytest.mark.parametrize("effect", [0.0, -1.0])
+def test_training_claims_do_not_hold_without_or_with_reversed_effect(row, effect):
+    verdict = BY_ROW[row].judge(training(effect=effect)).verdict
+    assert verdict == "refuted" if effect < 0 else verdict in ("refuted", "inconclusive")
+
+
+def test_claim_on_inverse_frequency_needs_both_numbers_of_classes():
+    # RW is better with ten classes in the world above, so the general statement falls even where the fine one stands.
+    assert BY_ROW[10].judge(training()).verdict == "refuted"
+    both = training(effect=-1.0, fine=-3.0)
+    assert BY_ROW[10].judge(both).verdict == "holds"
+    assert BY_ROW[10].judge(training(effect=0.0)).verdict != "holds"
+
+
+def test_one_failing_world_or_length_is_enough():
+    good, bad = world(), world(effect=-1.0)
+    base = training()
+    mixed = Training({**base.worlds, "gaussian:0.05": bad}, base.long, base.mild, base.fine, base.gradient)
+    assert BY_ROW[9].judge(mixed).verdict == BY_ROW[76].judge(mixed).verdict == "refuted"
+    fitted = Runs(good.class_counts, good.recall, {**good.train_recall, "ERM": np.ones((10, 10))})
+    longer = Training(base.worlds, fitted, base.mild, base.fine, base.gradient)
+    assert BY_ROW[53].judge(longer).verdict == "refuted"
+
+
+def test_equal_errors_are_needed_for_near_equality():
+    base = training()
+    apart = Runs(base.mild.class_counts, {**base.mild.recall, "RW": base.mild.recall["RW"] - 0.05})
+    assert BY_ROW[75].judge(Training(base.worlds, base.long, apart, base.fine, base.gradient)).verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda n, power: counts.inverse_frequency_weights(n, power),  # 1/n, but of another total
+        lambda n, power: batch_gradients.balancing_weights(n, 0.5),  # 1/sqrt(n)
+        lambda n, power: np.ones(len(n)),
+    ],
+)
+def test_other_weights_break_the_identity(formula):
+    wrong = resampling.measure_gradient("quick", rng(), formula)
+    assert BY_ROW[75].judge(training(gradient=wrong)).verdict == "refuted"
+
+
+def test_flat_weights_have_no_excess_variance():
+    flat = resampling.measure_gradient("quick", rng(), lambda n, power: np.ones(len(n)))
+    assert BY_ROW[74].judge(training(gradient=flat)).verdict == "refuted"
+
+
+@pytest.mark.parametrize("formula", [lambda n, p: n / n.sum(), lambda n, p: (1 / n) / (1 / n).sum(), None])
+def test_wrong_weights_are_refused(formula):
+    formula = formula or (lambda n, p: counts.inverse_frequency_weights(n, 1.0))  # the square root left out
+    check = BY_ROW[8]
+    assert check.judge(resampling.measure_weights("quick", rng(), formula)).verdict == "refuted"
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "sqrt"])
+def test_other_sampling_schemes_are_not_flat(scheme):
+    measured = resampling.measure_histograms("quick", rng(), scheme)
+    assert resampling.judge_histograms(measured).verdict == "refuted"
+
+
+def test_uneven_filling_is_refused():
+    flat = np.full(10, 1000)
+    measured = Histograms(0.5, flat, flat - np.eye(10, dtype=int)[3], np.full(10, 10))
+    assert resampling.judge_histograms(measured).verdict == "refuted"
+
+
+def test_margins_need_a_rise():
+    low, high = NOISE[0], NOISE[1] + 1
+    for full, part, verdict in ((low, high, "holds"), (high, low, "refuted"), (low, low[::-1], "inconclusive")):
+        measured = resampling.Margins({"full": full, "under-sampled": part}, {}, {})
+        assert resampling.judge_margins(measured).verdict == verdict
+
+
+def test_copies_and_prototypes_both_count():
+    def measured(copies, random):
+        base = 0.5 + NOISE
+        values = {
+            "base": base,
+            "copies": np.roll(base, 1, axis=0) + copies,
+            "prototypes": base,
+            "random": base[::-1] + random,
+        }
+        return Runs(resampling.LONG_TAIL, values)
+
+    assert resampling.judge_subsets(measured(0.0, -0.05)).verdict == "holds"
+    assert resampling.judge_subsets(measured(0.0, 0.0)).verdict == "inconclusive"
+    assert resampling.judge_subsets(measured(0.0, 0.05)).verdict == "refuted"
+    assert resampling.judge_subsets(measured(0.02, -0.05)).verdict == "refuted"
+
+
+def test_missing_reference_is_found():
+    missing = resampling.measure_bibliography("quick", rng(), {"family": ["chawla2002smote", "nobody1900nothing"]})
+    assert missing == ["nobody1900nothing"]
+    assert resampling.judge_bibliography(missing).verdict == "refuted"
+    assert resampling.judge_bibliography(None).verdict == "not judged"
+
+
+def test_deep_claim_has_a_rule_for_the_day_it_is_measured():
+    tail = 40 + 100 * NOISE[0]
+    good = {"RS train": np.full(10, 1.0), "RS test": tail + 8, "LDAM-DRW test": tail}
+    assert resampling.judge_deep(good).verdict == "holds"
+    assert resampling.judge_deep({**good, "RS test": tail - 8}).verdict == "refuted"
+    assert resampling.judge_deep({**good, "RS train": np.full(10, 9.0)}).verdict == "refuted"
+    assert BY_ROW[73].run("small", rng()).verdict == "not judged"
+
+
+def test_enumeration_equals_closed_form_and_formula_of_the_text():
+    measured = resampling.measure_gradient("quick", rng())
+    for name, moments in measured.enumerated.items():
+        np.testing.assert_allclose(moments, measured.closed[name], rtol=1e-12)
+    # By hand: E g^2 over classes (1/9, 1/9, 4/9) for the bias gradient, weights n / (3 n_c).
+    n = batch_gradients.THREE_CLASSES
+    squares = np.array([1, 1, 4]) / 9
+    assert measured.spread["re-sampling"] == pytest.approx(np.sqrt(squares.mean() / 32))
+    assert measured.spread["re-weighting"] == pytest.approx(np.sqrt(np.sum(n.sum() / (9 * n) * squares) / 32))
+
+
+def test_kl_and_groups():
+    assert resampling.kl_to_uniform(np.array([0.5, 0.5, 0.0])) == pytest.approx(np.log(1.5))
+    assert resampling.kl_to_uniform(np.full((2, 4), 0.25)).tolist() == [0.0, 0.0]
+    recall = np.tile(1 - np.arange(10) / 10, (2, 1))
+    some = Runs(resampling.LONG_TAIL, {"ERM": recall}, {"ERM": np.ones((2, 10))})
+    assert some.group_error("ERM", "head") == pytest.approx(10.0)
+    assert some.gap("ERM", "tail") == pytest.approx(80.0)
+    assert some.train_error("ERM") == pytest.approx(0.0)
+
+
+def tiny(name_to_rows, *, seeds=2, epochs=2, **fields):
+    """Train each named pair (inputs, targets) of two far classes with `train_arms`."""
+    from lt_lib.data import Dataset, Split
+    from lt_lib.recipes import preset
+
+    config = preset("gaussian-quick", epochs=epochs, batch_size=20, **fields)
+    x = np.repeat([[-2.0, 0.0], [2.0, 0.0]], 40, axis=0).astype(np.float32)
+    x += np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    test = Split(x, np.repeat([0, 1], 40))
+    dataset = Dataset("two", test, test, 2, ("a", "b"))
+    arms = [Arm(Split(*data), config.changed(seed=s)) for data in name_to_rows for s in range(seeds)]
+    recall = runs.train_arms(arms, dataset, epoch_size=100)
+    return recall.reshape(len(name_to_rows), seeds, 2)
+
+
+def test_flipped_training_set_is_refused_end_to_end():
+    # False world: the "prototypes" carry the other class's label, so they must lose.
+    draw = np.random.default_rng(0)
+    x = (np.repeat([[-2.0, 0.0], [2.0, 0.0]], 30, axis=0) + draw.normal(size=(60, 2))).astype(np.float32)
+    y = np.repeat([0, 1], 30)
+    random, prototypes = tiny([(x, y), (x[::2], 1 - y[::2])], epochs=6)
+    assert random.mean() > 0.8
+    measured = Runs(np.array([30, 30]), {"base": random, "copies": random, "random": random, "prototypes": prototypes})
+    assert resampling.judge_subsets(measured).verdict == "refuted"
+
+
+def test_arms_of_different_sizes_never_see_the_padding_and_refuse_sampling():
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(40, 2)).astype(np.float32), np.repeat([0, 1], 20)
+    together = tiny([(x, y), (x[5:25], y[5:25])])
+    alone = tiny([(x[5:25], y[5:25])])
+    np.testing.assert_allclose(together[1], alone[0])
+    with pytest.raises(ValueError, match="`sampling` must be"):
+        tiny([(x, y)], sampling="inverse")
+
+
+def test_picked_samples_are_of_their_class_and_distinct():
+    draw = np.random.default_rng(3)
+    y = np.repeat([0, 1], 60)
+    x = draw.normal(size=(120, 2)) + 5 * y[:, None]
+    chosen = runs._chosen(x, y, draw, size=4, candidates=50)
+    for rows in chosen.values():
+        assert np.bincount(y[rows]).tolist() == [4, 4]
+        assert len(set(rows.tolist())) == 8
+    centre = np.array([x[y == c].mean(axis=0) for c in (0, 1)])
+    spread = {name: np.linalg.norm(x[rows] - centre[y[rows]], axis=1).mean() for name, rows in chosen.items()}
+    assert spread["periphery"] > spread["prototypes"]

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from lt_lib.data import Dataset, Split
+from lt_lib.recipes import build
+
+
+def images(seed, per_class, side=8):
+    """Grey squares whose brightness tells the class, with noise."""
+    rng = np.random.default_rng(seed)
+    targets = np.repeat(np.arange(3), per_class)
+    pixels = 60 * targets[:, None, None, None] + rng.integers(0, 90, (len(targets), side, side, 1))
+    return Split(pixels.astype(np.uint8), targets.astype(np.int64))
+
+
+@pytest.fixture
+def tiny():
+    """Forty training images in each of three classes."""
+    return Dataset("tiny", images(0, 40), images(1, 10), 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def uneven():
+    """A class more than the others have, so that a hold-out can leave subsets of different sizes."""
+    first, rest = images(0, 40), images(2, 50)
+    keep = np.concatenate([np.arange(40), np.arange(50, 150)])
+    assert len(first) == 120
+    return Dataset("uneven", Split(rest.inputs[keep], rest.targets[keep]), images(1, 10), 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def vectors():
+    rng = np.random.default_rng(0)
+
+    def split(per_class):
+        targets = np.repeat(np.arange(3), per_class)
+        return Split((rng.normal(size=(len(targets), 5)) + targets[:, None]).astype(np.float32), targets)
+
+    return Dataset("vectors", split(40), split(20), 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def loaded(monkeypatch, tiny, uneven, vectors):
+    """Data sets by name, without files."""
+    sets = {"tiny": tiny, "vectors": vectors, "uneven": uneven}
+    monkeypatch.setattr(build, "load_dataset", lambda config: sets[config.dataset])
+    return sets

@@ -1,0 +1,95 @@
+import runpy
+import sys
+
+import pytest
+
+from lt_lib import cli, data
+from lt_lib.data import CheckReport
+
+
+def test_list_shows_every_data_set(capsys):
+    assert cli.main(["data", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(data.names())
+    assert lines[0].split()[1] == "embedded"
+    assert any(line.startswith("svhn ") and " missing " in line for line in lines)
+
+
+def test_list_looks_below_the_root(tmp_path, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(data, "overview", lambda root: seen.append(root) or [("a", "yours", "text")])
+    assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
+    assert cli.main(["data", "list"]) == 0
+    assert seen == [str(tmp_path), None]
+    assert capsys.readouterr().out.splitlines()[0] == "a  yours     text"
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("missing", 1), ("damaged", 1)])
+def test_check_reports_and_sets_the_exit_status(capsys, monkeypatch, status, code):
+    seen = []
+    monkeypatch.setattr(
+        data, "check", lambda name, root: seen.append((name, root)) or CheckReport(name, status, ("one", "two"))
+    )
+    assert cli.main(["data", "check", "svhn", "--root", "there"]) == code
+    assert seen == [("svhn", "there")]
+    assert capsys.readouterr().out == f"svhn: {status}\n  one\n  two\n"
+
+
+def test_check_of_the_embedded_digits():
+    assert cli.main(["data", "check", "digits"]) == 0
+
+
+def test_check_of_a_missing_set_says_how_to_get_it(capsys, tmp_path):
+    assert cli.main(["data", "check", "cifar10", "--root", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("cifar10: missing\n")
+    assert str(tmp_path) in out
+
+
+def test_get_downloads_and_counts(capsys, monkeypatch):
+    seen, real = [], data.load
+    monkeypatch.setattr(
+        data, "load", lambda name, root, download: seen.append((name, root, download)) or real("digits")
+    )
+    assert cli.main(["data", "get", "cifar10"]) == 0
+    assert seen == [("cifar10", None, True)]
+    out = capsys.readouterr().out
+    assert out.startswith("cifar10: ")
+    assert out.rstrip().endswith("test samples, 10 classes")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(data.MissingDataError("not there"), 1), (OSError("no network"), 1), (ValueError("wrong"), 2)]
+)
+def test_errors_are_words_on_stderr_and_not_tracebacks(capsys, monkeypatch, error, code):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(data, "load", fail)
+    assert cli.main(["data", "get", "svhn"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"lt-lib: {error}\n"
+
+
+def test_an_unknown_data_set_brings_the_nearest_names(capsys):
+    assert cli.main(["data", "check", "cifar11"]) == 2
+    err = capsys.readouterr().err
+    assert "`name` must be one of" in err
+    assert "Did you mean 'cifar10'" in err
+
+
+@pytest.mark.parametrize("words", [[], ["data"], ["data", "get"], ["data", "steal", "digits"], ["data", "list", "-x"]])
+def test_wrong_use_shows_the_usage(capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    assert "usage: lt-lib" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lt-lib", "data", "list"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("lt_lib", run_name="__main__")
+    assert stopped.value.code == 0
+    assert "digits" in capsys.readouterr().out

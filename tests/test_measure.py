@@ -1,0 +1,177 @@
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from lt_lib import data, training
+from lt_lib.data import Dataset, Split
+from lt_lib.recipes import METHODS, PRESETS, RunConfig, method_config, preset
+from tools import measure
+
+SMALL = {
+    "dataset": "tiny",
+    "model": "resnet8",
+    "augment": True,
+    "imbalance_ratio": 4.0,
+    "validation_per_class": 2,
+    "epochs": 5,
+    "batch_size": 16,
+    "evaluate_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    rng = np.random.default_rng(0)
+
+    def split(per_class):
+        targets = np.repeat(np.arange(3), per_class)
+        pixels = 60 * targets[:, None, None, None] + rng.integers(0, 90, (len(targets), 8, 8, 1))
+        return Split(pixels.astype(np.uint8), targets.astype(np.int64))
+
+    return Dataset("tiny", split(16), split(10), 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def epochs_trained(monkeypatch):
+    """Epochs that are really trained, in order."""
+    seen, real = [], training.loop._train_epoch
+    monkeypatch.setattr(training.loop, "_train_epoch", lambda *arguments: seen.append(1) or real(*arguments))
+    return seen
+
+
+def test_the_first_stage_of_a_deferred_method_is_its_partner():
+    for method, partner in (("DRW", "ERM"), ("DRS", "ERM"), ("LDAM-DRW", "LDAM"), ("LDAM-DRS", "LDAM")):
+        config = method_config(method, RunConfig(**SMALL), seed=3)
+        assert measure.first_stage(config) == method_config(partner, RunConfig(**SMALL), seed=3)
+    # Uniform margins without weights are a method of their own, which no table names.
+    assert measure.first_stage(method_config("M-DRW")).margin_rule == "uniform"
+
+
+@pytest.mark.parametrize("method", ["LDAM-DRW", "LDAM-DRS"])
+def test_a_run_from_the_partners_snapshot_has_the_bits_of_a_run_from_scratch(tmp_path, tiny, epochs_trained, method):
+    config = method_config(method, RunConfig(**SMALL))
+    scratch = measure.measure(config, tiny, tmp_path / "scratch")
+    assert len(epochs_trained) == 5
+    partner = measure.measure(method_config("LDAM", RunConfig(**SMALL)), tiny, tmp_path / "shared")
+    epochs_trained.clear()
+    shared = measure.measure(config, tiny, tmp_path / "shared")
+    assert len(epochs_trained) == 1  # the four epochs before the switch come from the partner
+    np.testing.assert_array_equal(shared.test_logits, scratch.test_logits)
+    for name in ("train_loss", "learning_rate", "evaluated", "accuracy"):
+        assert shared.curves[name] == scratch.curves[name]
+    assert not np.array_equal(partner.test_logits, shared.test_logits)
+    assert shared.to_row()["config_hash"] == scratch.to_row()["config_hash"] == config.hash()
+
+
+def test_a_method_that_is_not_deferred_does_not_share(tmp_path, tiny, epochs_trained):
+    base = RunConfig(**SMALL | {"epochs": 2, "model": "mlp", "augment": False})
+    measure.measure(method_config("ERM", base), tiny, tmp_path)
+    measure.measure(method_config("RW", base), tiny, tmp_path)
+    assert len(epochs_trained) == 4
+
+
+def test_an_own_checkpoint_comes_before_the_partners_snapshot(tmp_path, tiny, epochs_trained):
+    base = RunConfig(**SMALL | {"model": "mlp", "augment": False})
+    config = method_config("DRW", base)
+    first = measure.measure(config, tiny, tmp_path)
+    measure.measure(method_config("ERM", base), tiny, tmp_path)
+    epochs_trained.clear()
+    again = measure.measure(config, tiny, tmp_path)
+    assert epochs_trained == []
+    np.testing.assert_array_equal(again.test_logits, first.test_logits)
+
+
+def test_a_snapshot_of_other_data_is_refused(tmp_path, tiny):
+    base = RunConfig(**SMALL | {"model": "mlp", "augment": False})
+    measure.measure(method_config("ERM", base), tiny, tmp_path)
+    darker = Dataset("tiny", Split(tiny.train.inputs // 2, tiny.train.targets), tiny.test, 3, tiny.class_names)
+    with pytest.raises(training.CheckpointError, match="belongs to another configuration"):
+        measure.measure(method_config("DRW", base), darker, tmp_path)
+
+
+@pytest.fixture
+def result(tmp_path, tiny):
+    base = RunConfig(**SMALL | {"model": "mlp", "augment": False, "epochs": 1})
+    return lambda method, **changes: measure.measure(method_config(method, base, **changes), tiny, tmp_path / "runs")
+
+
+def test_rows_are_appended_once(tmp_path, result):
+    table = tmp_path / "deep" / "table.csv"
+    assert measure.read_rows(table) == []
+    first, second = result("ERM"), result("CB-focal")
+    measure.append_row(table, first)
+    measure.append_row(table, second)
+    before = table.read_bytes(), table.with_suffix(".json").read_bytes()
+    measure.append_row(table, second)
+    assert (table.read_bytes(), table.with_suffix(".json").read_bytes()) == before
+    rows = measure.read_rows(table)
+    assert [row["method"] for row in rows] == ["ERM", "CB-focal"]
+    assert rows[0]["beta"] == rows[0]["gamma"] == ""
+    assert float(rows[1]["accuracy_last"]) == pytest.approx(second.accuracy_last, abs=1e-6)
+    assert rows[0]["config_hash"] == first.config.hash()
+    assert b"\r" not in table.read_bytes()
+    assert sorted(entry.name for entry in table.parent.iterdir()) == ["table.csv", "table.json"]
+
+
+def test_provenance_stands_beside_the_table(tmp_path, result):
+    table = tmp_path / "table.csv"
+    one = result("ERM", data_root="a/private/place")
+    measure.append_row(table, one)
+    known = json.loads((tmp_path / "table.json").read_text())
+    entry = known[one.config.hash()]
+    assert entry["config"]["epochs"] == 1
+    assert entry["confusion"] == one.confusion
+    assert entry["versions"]["torch"]
+    assert "private" not in (tmp_path / "table.json").read_text() + table.read_text()
+
+
+def test_tables_of_other_width_keep_all_columns(tmp_path, result):
+    table = tmp_path / "table.csv"
+    table.write_text("dataset,config_hash,recall_9\nold,0123,0.5\n")
+    measure.append_row(table, result("ERM"))
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["recall_9"] for row in rows] == ["0.5", ""]
+    assert [row["accuracy_last"] == "" for row in rows] == [True, False]
+
+
+def test_the_command_measures_what_the_table_lacks(tmp_path, tiny, monkeypatch, capsys, epochs_trained):
+    settings = {name: value for name, value in SMALL.items() if name != "dataset"}
+    monkeypatch.setitem(PRESETS, "tiny", settings | {"model": "mlp", "augment": False, "epochs": 2})
+    monkeypatch.setattr(data, "load", lambda name: tiny)
+    table = tmp_path / "out.csv"
+    words = ["measure", "--preset", "tiny", "--dataset", "tiny", "--seeds", "0", "1", "--out", str(table)]
+    words += ["--checkpoints", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", [*words, "--methods", "ERM"])
+    measure.main()
+    assert len(epochs_trained) == 4
+    monkeypatch.setattr(sys, "argv", [*words, "--methods", "ERM", "RS"])
+    measure.main()
+    assert len(epochs_trained) == 8
+    rows = measure.read_rows(table)
+    assert [(row["method"], row["seed"]) for row in rows] == [("ERM", "0"), ("ERM", "1"), ("RS", "0"), ("RS", "1")]
+    assert {row["model"] for row in rows} == {"mlp"}
+    monkeypatch.setattr(sys, "argv", [*words, "--methods", "ERM", "--model", "cnn"])
+    measure.main()
+    assert [row["model"] for row in measure.read_rows(table)] == ["mlp"] * 4 + ["cnn"] * 2
+    assert "ERM, seed 0: in the table already" in capsys.readouterr().out
+    assert (tmp_path / "runs" / rows[0]["config_hash"] / "result.json").exists()
+
+
+def test_the_command_refuses_unknown_methods(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name: tiny)
+    words = ["measure", "--preset", "digits-quick", "--dataset", "tiny", "--methods", "LDAM-DWR", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / "out.csv")])
+    with pytest.raises(ValueError, match="Did you mean .*'LDAM-DRW'"):
+        measure.main()
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_switch_of_every_deferred_method_is_where_its_partner_is_kept():
+    for method, fields in METHODS.items():
+        if fields.get("defer_until", 0) > 0:
+            config = preset("cifar-small", method)
+            assert training.change_epoch(config.epochs, config.defer_until) == 32
