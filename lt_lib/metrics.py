@@ -211,9 +211,9 @@ def expected_calibration_error(probabilities: Any, targets: Any, *, num_bins: in
         0.15
 
     References:
-        Guo et al., "On calibration of modern neural networks", ICML 2017, eq. (3). Differs from torchmetrics
-        (`multiclass_calibration_error`), which puts a confidence of exactly 1 into a bin of its own: with saturated
-        float32 softmax outputs that is a different number. Computed here in float64.
+        Guo et al., "On calibration of modern neural networks", ICML 2017, eq. (3). A confidence of
+        exactly 1 belongs to the last bin; libraries that give it a bin of its own report another number for saturated
+        float32 softmax outputs. Computed here in float64.
     """
     bins = calibration_bins(probabilities, targets, num_bins=num_bins)
     filled = bins.counts > 0

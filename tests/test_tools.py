@@ -411,3 +411,25 @@ def test_another_python_is_refused_in_words(repository, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert ".venv holds Python 3.9.0, but Python 3.11, 3.12 or 3.13 is needed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [("true", 0), ("echo more >> tracked", 1), ("touch new", 1), ("exit 3", 3)],
+    ids=["harmless", "changes a file", "leaves a file", "fails"],
+)
+def test_the_test_script_fails_when_a_step_fails_or_changes_the_tree(repository, tmp_path, step, code):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(repository / "tools" / "test.sh", tmp_path / "tools")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f"#!/bin/sh\n{step}\n")
+    python.chmod(0o755)
+    (tmp_path / "tracked").write_text("changed before the tests, which is nobody's fault\n")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    (tmp_path / "tracked").write_text("as it is edited\n")
+    done = subprocess.run(["bash", "tools/test.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert ("the tests changed the source tree" in done.stderr) == (code == 1)

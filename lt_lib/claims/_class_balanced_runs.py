@@ -204,20 +204,26 @@ def measure_sweep(
 
 
 def measure_decay(
-    _profile: str, _rng: np.random.Generator, *, num_seeds: int = 10, train: Trainer | None = None
+    _profile: str,
+    _rng: np.random.Generator,
+    *,
+    weight_decays: Sequence[float] = (2e-4, 5e-3),
+    num_seeds: int = 10,
+    train: Trainer | None = None,
 ) -> Measurements:
     """Sigmoid loss under the three decay rules, in a world small enough that weight decay matters.
 
     Args:
         _profile: not used.
         _rng: not used; see `measure_sweep`.
+        weight_decays: coefficients; the smallest, the recipe's, is the one that is judged.
         num_seeds: seeds 0, 1, ... of subset and initial weights.
         train: replaces `lt_lib.recipes.run_many`.
     """
     small = {"n_max": 60, "imbalance_ratio": 10.0, "epochs": 40, "evaluate_every": 40, "validation_per_class": 0}
     configs = [
         world_config("gaussian", "sigmoid", decay_on=rule, weight_decay=decay, seed=seed, split_seed=seed, **small)
-        for decay in (2e-4, 5e-3)
+        for decay in weight_decays
         for rule in ("all", "all_but_head_bias", "head_bias_only")
         for seed in range(num_seeds)
     ]

@@ -137,7 +137,7 @@ def smote_runs() -> Runs:
     return Runs(counts, {"SMOTE": train_arms(arms, dataset, epoch_size=int(counts.sum()))})
 
 
-def fine_grained_runs(methods: Mapping[str, Mapping[str, Any]], *, epochs: int = 20) -> Runs:
+def fine_grained_runs(methods: Mapping[str, Mapping[str, Any]], *, epochs: int) -> Runs:
     """One hundred classes instead of ten, imbalance ratio 100, the rarest class with one sample.
 
     Args:

@@ -24,7 +24,7 @@ ARCS = ((5.5, 12), (10.0, 30), (30.5, 60), (100.0, 100), (100.0, 300))
 REPETITIONS = 10_000
 ALLOWANCE = 4.0  # standard errors
 NEIGHBOUR_SIZES = (4, 8, 16, 32, 64)
-CURVE_SIZES = (16, 32, 64, 128, 256)
+CURVE_SIZES = (16, 32, 64, 128)
 INCREMENT_BETAS = (0.9, 0.99, 0.999)
 
 
@@ -157,6 +157,7 @@ def measure_benefit(
     increments: Callable[[int, float], Array] = theory.volume_increments,
     curve: Callable[[str, Iterable[int]], Array] = train_curve,
     worlds: Iterable[str] = WORLDS,
+    sizes: tuple[int, ...] = CURVE_SIZES,
 ) -> dict[str, Any]:
     """Row 12: what the j-th sample adds to the covered volume, and what more samples do for a trained network.
 
@@ -164,24 +165,26 @@ def measure_benefit(
         increments: (samples, beta) -> gains. Replaced by a wrong formula in tests.
         curve: (world, samples per class) -> errors in percent (sizes, seeds). Replaced in tests.
         worlds: data sets.
+        sizes: samples per class, each twice the one before.
 
     Returns:
-        "increments": by beta, gains of 100 samples. "errors": by world (sizes, seeds).
+        "increments": by beta, gains of 100 samples. "sizes" (sizes,). "errors": by world (sizes, seeds).
     """
     return {
         "increments": {beta: increments(100, beta) for beta in INCREMENT_BETAS},
-        "errors": {world: curve(world, CURVE_SIZES) for world in worlds},
+        "sizes": np.array(sizes),
+        "errors": {world: curve(world, sizes) for world in worlds},
     }
 
 
-def marginal_gain(errors: Array, sizes: Iterable[int] = CURVE_SIZES) -> Array:
+def marginal_gain(errors: Array, sizes: npt.ArrayLike) -> Array:
     """Error removed per added sample of each class, (sizes - 1, seeds).
 
     Example:
         >>> marginal_gain(np.array([[40.0], [30.0], [26.0]]), [10, 20, 40]).ravel()
         array([1. , 0.2])
     """
-    return -np.diff(errors, axis=0) / np.diff(np.asarray(list(sizes), dtype=np.float64))[:, None]
+    return -np.diff(errors, axis=0) / np.diff(np.asarray(sizes, dtype=np.float64))[:, None]
 
 
 def judge_benefit(measured: dict[str, Any]) -> Judgement:
@@ -192,7 +195,7 @@ def judge_benefit(measured: dict[str, Any]) -> Judgement:
     )
     parts = []
     for errors in measured["errors"].values():
-        gains = marginal_gain(errors)
+        gains = marginal_gain(errors, measured["sizes"])
         parts += [positive_effect(early - late) for early, late in zip(gains, gains[1:], strict=False)]
     if formula.verdict == "refuted":
         return formula
@@ -299,9 +302,9 @@ def measure_large_volume(
         "volume", "samples" and "ratio", one entry per pair.
     """
     pairs = [
-        (volume, max(1, round(volume * share)))
-        for volume in (1e2, 1e3, 1e4, 1e5)
-        for share in (0.001, 0.005, 0.01, 0.0199, 0.05, 0.2, 1.0, 5.0)
+        (volume, round(volume * share))
+        for volume in (1e3, 1e4, 1e5, 1e6)
+        for share in (0.001, 0.005, 0.01, 0.019, 0.05, 0.2, 1.0, 5.0)
     ]
     volume, samples = (np.array(column) for column in zip(*pairs, strict=True))
     return {"volume": volume, "samples": samples, "ratio": np.array([formula(n, v) / n for v, n in pairs])}

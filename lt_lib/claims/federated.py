@@ -34,7 +34,7 @@ def deal_samples(
 
     Example:
         >>> deal_samples(np.array([0, 1, 0, 1]), 2, 1, np.random.default_rng(0)).tolist()
-        [[1, 3], [0, 2]]
+        [[0, 2], [1, 3]]
     """
     if shards == 0:
         return rng.permutation(len(targets)).reshape(num_clients, -1)

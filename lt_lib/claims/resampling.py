@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,29 +65,48 @@ class Training:
         return self.worlds[runs.WORLDS[0]]
 
 
-def measure_training(profile: str, rng: np.random.Generator, *, fine_epochs: int = 20) -> Training:
-    """Train everything once; seeds 0 to 9 everywhere, so that `rng` only feeds the gradient world.
-
-    Args:
-        profile: "quick".
-        rng: generator.
-        fine_epochs: length of the runs with a hundred classes.
-    """
-    pick = {name: {key: runs.METHODS[key] for key in name.split("+")} for name in ("ERM+RS", "RS+RW", "ERM+RW")}
-    three = pick["ERM+RS"] | pick["RS+RW"]
-    worlds = {name: runs.long_tailed_runs(three, world=name) for name in runs.WORLDS[1:]}
+def train_default() -> Runs:
+    """All methods in the default world at ratio 100."""
     parts = [runs.long_tailed_runs(runs.METHODS), runs.undersampled_runs(), runs.smote_runs()]
-    merged = Runs(
+    return Runs(
         parts[0].class_counts,
         {name: value for part in parts for name, value in part.recall.items()},
         {name: value for part in parts for name, value in part.train_recall.items()},
         {name: value for part in parts for name, value in part.predicted.items()},
     )
+
+
+def train_others() -> dict[str, Runs]:
+    """ERM, RS and RW in the two other worlds at ratio 100."""
+    return {name: runs.long_tailed_runs(_methods("ERM", "RS", "RW"), world=name) for name in runs.WORLDS[1:]}
+
+
+def train_long() -> Runs:
+    """ERM and RS in the default world, three times as long."""
+    return runs.long_tailed_runs(_methods("ERM", "RS"), epochs=runs.LONG_EPOCHS)
+
+
+def train_mild() -> Runs:
+    """RS and RW in the default world at ratio 10."""
+    return runs.long_tailed_runs(_methods("RS", "RW"), ratio=10.0, epochs=6)
+
+
+def train_fine(epochs: int = 12) -> Runs:
+    """ERM and RW with a hundred classes at ratio 100.
+
+    Args:
+        epochs: length of the run.
+    """
+    return runs.fine_grained_runs(_methods("ERM", "RW"), epochs=epochs)
+
+
+def measure_training(profile: str, rng: np.random.Generator) -> Training:
+    """Train everything once; seeds 0 to 9 everywhere, so that `rng` only feeds the gradient world."""
     return Training(
-        {runs.WORLDS[0]: merged} | worlds,
-        long=runs.long_tailed_runs(pick["ERM+RS"], epochs=runs.LONG_EPOCHS),
-        mild=runs.long_tailed_runs(pick["RS+RW"], ratio=10.0, epochs=6),
-        fine=runs.fine_grained_runs(pick["ERM+RW"], epochs=fine_epochs),
+        {runs.WORLDS[0]: train_default()} | train_others(),
+        long=train_long(),
+        mild=train_mild(),
+        fine=train_fine(),
         gradient=measure_gradient(profile, rng),
     )
 
@@ -334,6 +353,10 @@ def judge_deep(measured: dict[str, Array] | None) -> Judgement:
         return Judgement("not judged", why="needs training recall on step-100 CIFAR-10, which results/ does not hold")
     fitted = at_most(float(measured["RS train"].mean()), 5.0, name="tail training error in %")
     return worst([fitted, positive_effect(measured["RS test"] - measured["LDAM-DRW test"], unit="points")])
+
+
+def _methods(*names: str) -> dict[str, dict[str, Any]]:
+    return {name: runs.METHODS[name] for name in names}
 
 
 def _two_classes(split: Split) -> tuple[Array, Array]:

@@ -132,7 +132,7 @@ def test_benefit_accepts_a_curve_that_flattens():
 
 def test_benefit_refuses_reversed_and_no_effect():
     linear = 60 - 0.2 * np.array(claims.CURVE_SIZES, dtype=float)[:, None]
-    assert judged(linear + 0.2 * rng().standard_normal((5, 10))) != "holds"
+    assert judged(linear + 0.2 * rng().standard_normal((len(linear), 10))) != "holds"
     assert judged(100 - diminishing()) == "refuted"
 
 
@@ -141,16 +141,15 @@ def test_benefit_refuses_wrong_increments():
     assert judged(diminishing(), increments=lambda n, beta: theory.volume_increments(n, beta)[::-1]) == "refuted"
 
 
-def test_benefit_refuses_a_false_world_end_to_end(monkeypatch):
+def test_benefit_refuses_a_false_world_end_to_end():
     """Trained networks whose first added samples never reach them: the benefit comes late instead of early."""
-    monkeypatch.setattr(claims, "CURVE_SIZES", (8, 16, 32))
 
     def late(world, _sizes):
-        first, last = covering.learning_curve(world, (8, 64), num_seeds=3, steps=30)
+        first, last = covering.learning_curve(world, (8, 64), num_seeds=2, steps=20)
         return np.stack([first, first, last])
 
-    measured = claims.measure_benefit("quick", rng(), curve=late, worlds=["gaussian"])
-    assert claims.judge_benefit({**measured, "errors": {"gaussian": measured["errors"]["gaussian"]}}).verdict != "holds"
+    measured = claims.measure_benefit("quick", rng(), curve=late, worlds=["gaussian"], sizes=(16, 32, 64))
+    assert claims.judge_benefit(measured).verdict != "holds"
 
 
 def test_benefit_is_left_to_quick_runs():

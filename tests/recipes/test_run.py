@@ -80,7 +80,7 @@ def test_many_runs_equal_single_runs_for_every_method():
 
 @pytest.mark.parametrize("dataset", ["uneven", "vectors"])
 def test_many_runs_may_differ_in_subset_and_size(dataset):
-    base = RunConfig(**FAST | {"dataset": dataset}, validation_per_class=12, permute_classes=True)
+    base = RunConfig(**FAST | {"dataset": dataset}, validation_per_class=12, permute_classes=True, weighting="inverse")
     configs = [base.changed(split_seed=seed) for seed in range(4)]
     results = run_many(configs)
     assert len({tuple(result.class_counts) for result in results}) > 1
@@ -123,6 +123,9 @@ def test_a_run_in_bfloat16_reports_one_accuracy():
     result = run(RunConfig(**FAST | {"epochs": 2}, model="resnet8", precision="bfloat16"))
     assert result.accuracy_last == pytest.approx(result.recall.mean(), abs=1e-12)
     assert result.precision == "bfloat16"
+    # The final predictions are made in the number format of the history: a bfloat16 product has eight digits.
+    logits = torch.from_numpy(result.test_logits)
+    assert torch.equal(logits.bfloat16().float(), logits)
 
 
 def test_an_interrupted_run_with_augmentation_ends_in_the_same_result(tmp_path, monkeypatch):

@@ -1,0 +1,315 @@
+"""Checks of the claims about LDAM-DRW in practice (Cao et al., NeurIPS 2019), judged by notebook 060.
+
+Two sources of evidence: arithmetic on the published tables, which are single runs, and paired trainings on Gaussian
+worlds. A row that speaks of results in general needs both; the less favourable verdict wins.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lt_lib.claims._ldam_practice_runs import (
+    FRACTIONS,
+    METHODS,
+    NUM_SEEDS,
+    TYPES,
+    Measurements,
+    Table,
+    image_rows,
+    measure_published,
+    measure_reviews,
+    measure_runs,
+    measure_selection,
+    plan,
+    values_of,
+    world_config,
+)
+from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.rules import at_least, at_most, positive_effect
+
+__all__ = [
+    "CHECKS",
+    "FRACTIONS",
+    "METHODS",
+    "NUM_SEEDS",
+    "TYPES",
+    "error_table",
+    "gain",
+    "image_rows",
+    "measure_published",
+    "measure_reviews",
+    "measure_runs",
+    "measure_selection",
+    "paired_order",
+    "plan",
+    "quoted_cells",
+    "reviews_table",
+    "values_of",
+    "world_config",
+]
+
+_BALANCED = ("CB-RS", "CB-RW", "CB-Focal")
+_INAT_ORDER = ("ERM-SGD", "CB Focal-SGD", "ERM-DRW", "LDAM-SGD", "LDAM-DRW")
+
+
+def error_table(cells: Table) -> Table:
+    """Published CIFAR errors as a matrix: rows methods as printed, columns (dataset, imbalance type, ratio)."""
+    order = list(dict.fromkeys(cells.method))
+    matrix = cells.pivot(index="method", columns=["dataset", "imbalance_type", "ratio"], values="value").loc[order]
+    return matrix.sort_index(axis=1, ascending=[True, True, False])
+
+
+def reviews_table(cells: Table) -> Table:
+    """Published IMDB errors: rows methods, columns positive, negative, mean."""
+    order = list(dict.fromkeys(cells.method))
+    matrix = cells.pivot(index="method", columns="metric", values="value").loc[order]
+    names = ["error_positive_percent", "error_negative_percent", "mean_error_percent"]
+    return matrix[names].set_axis(["positive", "negative", "mean"], axis=1)
+
+
+def quoted_cells(measured: Measurements) -> Table:
+    """Where each long-tailed cell of the LDAM table is found in the grid of Cui et al.
+
+    Returns:
+        Columns method, dataset, ratio, printed, found ("softmax", "focal 1, beta 0.999", ...; several are joined by
+        "; ", none is empty). Only methods that can have been copied are looked up.
+    """
+    import pandas as pd
+
+    wanted = {"ERM": ("softmax", False), "Focal": ("focal", False), "CB-RW": ("softmax", True), "CB-Focal": ("", True)}
+    rows = []
+    for cell in measured["cifar"].query("imbalance_type == 'exponential'").itertuples():
+        if cell.method not in wanted:
+            continue
+        loss, weighted = wanted[cell.method]
+        grid = measured["grid"]
+        grid = grid[(grid.dataset == cell.dataset) & (grid.ratio == cell.ratio) & (grid.beta.notna() == weighted)]
+        hits = grid[np.isclose(grid.value, cell.value) & grid.loss.str.startswith(loss)]
+        names = [
+            row.loss + ("" if np.isnan(row.gamma) else f" {row.gamma:g}") + (f", beta {row.beta:g}" if weighted else "")
+            for row in hits.itertuples()
+        ]
+        rows.append((cell.method, cell.dataset, cell.ratio, cell.value, "; ".join(names)))
+    return pd.DataFrame(rows, columns=["method", "dataset", "ratio", "printed", "found"])
+
+
+def gain(runs: Table, method: str, reference: str, imbalance_type: str, column: str = "error") -> np.ndarray:
+    """Error of `reference` minus that of `method` in points, by seed: positive if `method` is better."""
+    pick = {"column": column, "imbalance_type": imbalance_type}
+    return values_of(runs, reference, **pick) - values_of(runs, method, **pick)
+
+
+def _gains(
+    measured: Measurements, method: str, references: Sequence[str], kinds: Sequence[str] = TYPES
+) -> list[Judgement]:
+    return [
+        positive_effect(
+            gain(measured["runs"], method, reference, kind), unit=f"points ({reference} - {method}, {kind})"
+        )
+        for reference in references
+        for kind in kinds
+    ]
+
+
+def paired_order(table: Table, methods: Sequence[str], column: str = "error") -> list[Judgement]:
+    """Falling errors: one paired judgement per neighbouring pair of methods."""
+    pairs = zip(methods[:-1], methods[1:], strict=True)
+    return [
+        positive_effect(values_of(table, a, column) - values_of(table, b, column), unit=f"points ({a} - {b})")
+        for a, b in pairs
+    ]
+
+
+def _weakest(parts: list[Judgement]) -> Judgement:
+    """As `worst`, with the least statistic deciding among equal verdicts."""
+    return worst(sorted(parts, key=lambda part: part.statistic))
+
+
+def _columns_below(measured: Measurements, method: str, others: Sequence[str], minimum: int, **where: str) -> Judgement:
+    """In how many published columns `method` has a lower error than every one of `others`."""
+    matrix = error_table(measured["cifar"].query("table == 'ldam_cifar'"))
+    if "dataset" in where:
+        matrix = matrix[where["dataset"]]
+    below = int((matrix.loc[[*others]] > matrix.loc[method]).all().sum())
+    return at_least(below, minimum, name=f"published columns of {matrix.shape[1]} won by {method}")
+
+
+def _judge_minority(measured: Measurements) -> Judgement:
+    runs = measured["runs"]
+    parts = []
+    for reference in ("ERM", "uniform margin"):
+        minority = gain(runs, "LDAM", reference, "step", "minority")
+        cost = -gain(runs, "LDAM", reference, "step", "majority").mean()
+        parts.append(positive_effect(minority, unit=f"points of minority error ({reference} - LDAM)"))
+        parts.append(at_most(cost, 2.0, name=f"majority points lost against {reference}"))
+    return worst(parts)
+
+
+def _judge_deferred(measured: Measurements) -> Judgement:
+    return _weakest(_gains(measured, "ERM-DRW", ["ERM", "CB RW"]))
+
+
+def _at_each_length(measured: Measurements, judge: Callable[[Table], Judgement]) -> Judgement:
+    """The common verdict over the lengths of the two-class runs; inconclusive where the lengths disagree."""
+    parts = {epochs: judge(table) for epochs, table in measured["reviews"].groupby("epochs")}
+    lowest = _weakest(list(parts.values()))
+    if len({part.verdict for part in parts.values()}) == 1:
+        return lowest
+    text = ", ".join(f"{epochs} epochs: {part.verdict}" for epochs, part in parts.items())
+    return Judgement("inconclusive", threshold=f"same verdict at each length; found {text}")
+
+
+def _judge_reviews_order(measured: Measurements) -> Judgement:
+    names = ["ERM", "RS", "RW", "LDAM-DRW"]
+    printed = reviews_table(measured["imdb"])["mean"].loc[names]
+
+    def ours(table: Table) -> Judgement:
+        means = [values_of(table, name, "mean").mean() for name in names]
+        order = at_most(float(np.diff(means).max()), 0.0, name="ours: largest rise along ERM, RS, RW, LDAM-DRW, points")
+        return worst([*paired_order(table, ["ERM", "LDAM-DRW"], "mean"), order])
+
+    published = at_most(float(printed.diff().max()), 0.0, name="published: largest rise along ERM, RS, RW, LDAM-DRW")
+    return worst([_at_each_length(measured, ours), published])
+
+
+def _judge_reviews_trade(measured: Measurements) -> Judgement:
+    printed = reviews_table(measured["imdb"])
+    moved = printed - printed.loc["ERM"]
+    signs = int(((moved.positive > 0) & (moved.negative < 0)).sum())
+
+    def ours(table: Table) -> Judgement:
+        parts = []
+        for name in ("RS", "RW", "LDAM-DRW"):
+            saved = values_of(table, "ERM", "negative") - values_of(table, name, "negative")
+            paid = values_of(table, name, "positive") - values_of(table, "ERM", "positive")
+            parts += [positive_effect(saved, unit=f"points of negative error saved by {name}")]
+            parts += [positive_effect(paid, unit=f"points of positive error paid by {name}")]
+        return _weakest(parts)
+
+    published = at_least(signs, len(printed) - 1, name="published methods that trade")
+    return worst([_at_each_length(measured, ours), published])
+
+
+def _judge_reviews_mean(measured: Measurements) -> Judgement:
+    printed = reviews_table(measured["imdb"])
+    rest = (printed["mean"] - (printed.positive + printed.negative) / 2).abs().max()
+    return at_most(round(float(rest), 6), 0.005, name="largest deviation, half a printed unit allowed:")
+
+
+def _judge_best(measured: Measurements) -> Judgement:
+    others = [name for name in METHODS if name not in ("LDAM-DRW", "LDAM-RW")]
+    runs = measured["runs"]
+    parts = [_columns_below(measured, "LDAM-DRW", ["ERM"], 8)]
+    matrix = error_table(measured["cifar"].query("table == 'ldam_cifar'"))
+    rivals = [name for name in matrix.index if name != "LDAM-DRW" and not matrix.loc[name].isna().any()]
+    parts += [_columns_below(measured, "LDAM-DRW", rivals, 6), *_gains(measured, "LDAM-DRW", ["ERM"])]
+    for kind in TYPES:
+        errors = runs[(runs.imbalance_type == kind) & runs.method.isin(others)].groupby("method").error.mean()
+        parts += _gains(measured, "LDAM-DRW", [str(errors.idxmin())], [kind])
+    return _weakest(parts)
+
+
+def _judge_alone(measured: Measurements) -> Judgement:
+    published = _columns_below(measured, "LDAM", ["ERM", "Focal"], 6)
+    return _weakest([published, *_gains(measured, "LDAM", ["ERM", "Focal"])])
+
+
+def _judge_hard_columns(measured: Measurements) -> Judgement:
+    matrix = error_table(measured["cifar"].query("table == 'ldam_cifar'"))
+    hard = matrix[[("cifar10", "step", 100), ("cifar100", "exponential", 100), ("cifar100", "step", 100)]]
+    share = float((hard.loc[[*_BALANCED]] > hard.loc["ERM"]).to_numpy().mean())
+    parts = [at_least(share, 0.75, name="published cells of 9 above ERM, share")]
+    for name in ("CB RS", "CB RW", "CB-focal"):
+        parts += _gains(measured, "ERM", [name], ["step"])
+    return _weakest(parts)
+
+
+def _judge_hinge(measured: Measurements) -> Judgement:
+    published = _columns_below(measured, "LDAM-HG-DRS", ["HG-DRS"], 4, dataset="cifar10")
+    return _weakest([published, *_gains(measured, "LDAM-HG-DRS", ["HG-DRS"])])
+
+
+def _judge_label_dependent(measured: Measurements) -> Judgement:
+    return _weakest([_columns_below(measured, "LDAM-DRW", ["M-DRW"], 6), *_gains(measured, "LDAM-DRW", ["M-DRW"])])
+
+
+def _judge_step(measured: Measurements) -> Judgement:
+    matrix = error_table(measured["cifar"].query("table == 'ldam_cifar'"))
+    printed = (matrix.loc["ERM"] - matrix.loc["LDAM-DRW"])["cifar10"]
+    more = printed[("step", 100)] - printed[("exponential", 100)]
+    ours = [gain(measured["runs"], "LDAM-DRW", "ERM", kind) for kind in TYPES]
+    published = at_least(float(more), 0.01, name="published: points gained more at step")
+    return worst([published, positive_effect(ours[1] - ours[0], unit="points gained more at step")])
+
+
+def _judge_strange(measured: Measurements) -> Judgement:
+    cells = measured["inat"].query("metric == 'top1_error_percent'").set_index("method").value
+    printed = at_most(
+        float(np.diff(cells.loc[[*_INAT_ORDER]]).max()), -0.01, name="published: largest step of the order"
+    )
+    runs = measured["runs"]
+    ours = paired_order(runs[runs.imbalance_type == "exponential"], ["ERM", "CB-focal", "ERM-DRW", "LDAM", "LDAM-DRW"])
+    return _weakest([printed, *ours])
+
+
+def _check(row: int, source: str, kind: str, statement: str, rule: str, measure: Callable, judge: Callable) -> Check:
+    profiles = ("quick", "small", "paper") if measure is measure_published else ("quick",)
+    return Check(Claim(row, source, kind, statement, rule), measure, judge, profiles)
+
+
+CHECKS: tuple[Check, ...] = (
+    _check(
+        85, "S2 L178", "E",
+        "A larger margin for minority classes lowers their error without sacrificing the frequent ones.",
+        "LDAM against ERM and against a uniform margin, step: minority gain, majority loses at most 2 points",
+        measure_runs, _judge_minority,
+    ),
+    _check(
+        91, "S2 L208", "E", "Re-balancing deferred to a second stage beats re-balancing from the start.",
+        "ERM-DRW gains over ERM and over CB RW, both profiles", measure_runs, _judge_deferred,
+    ),
+    _check(
+        92, "S2 L212-216", "E", "IMDB: mean error falls in the order ERM, RS, RW, LDAM-DRW.",
+        "order of the means, published and on two Gaussian classes at each length; LDAM-DRW gains over ERM",
+        measure_reviews, _judge_reviews_order,
+    ),
+    _check(
+        93, "S2 L213-216", "E",
+        "IMDB: re-balancing lowers the error on the rare class and raises it on the frequent one.",
+        "both signs for RS, RW and LDAM-DRW, published and on two Gaussian classes at each length",
+        measure_reviews, _judge_reviews_trade,
+    ),
+    _check(
+        94, "S2 L213-216", "D", "IMDB: the mean error is the average of the two columns.",
+        "to half a printed unit", measure_published, _judge_reviews_mean,
+    ),
+    _check(
+        95, "S2 L223-232", "E", "LDAM-DRW has the lowest error in all eight columns.",
+        "published: below ERM in 8, below all in 6; ours: gain over ERM and over the best rival, both profiles",
+        measure_runs, _judge_best,
+    ),
+    _check(
+        96, "S2 L223-225", "E", "LDAM without re-balancing beats ERM and focal loss in all eight columns.",
+        "published in 6; ours in both profiles", measure_runs, _judge_alone,
+    ),
+    _check(
+        97, "S2 L226-228", "E", "Re-balancing from the start is worse than ERM where the task is hard.",
+        "published: 75 % of 9 hard cells; ours: CB RS, CB RW and CB-focal at step", measure_runs, _judge_hard_columns,
+    ),
+    _check(
+        98, "S2 L229-230", "E", "Label-dependent margins improve the hinge loss (HG-DRS).",
+        "published in 4 of 4 columns; ours in both profiles", measure_runs, _judge_hinge,
+    ),
+    _check(
+        99, "S2 L231-232", "E", "Label-dependent margins beat a uniform margin (M-DRW).",
+        "published in 6 of 8 columns; ours in both profiles", measure_runs, _judge_label_dependent,
+    ),
+    _check(
+        100, "S2 L223, L231-232", "E", "LDAM-DRW gains more over ERM under step than under exponential imbalance.",
+        "CIFAR-10 at ratio 100 published; ours paired by seed", measure_runs, _judge_step,
+    ),
+    _check(
+        101, "S2 L236-243", "E", "Error falls in the order ERM, CB focal, ERM-DRW, LDAM, LDAM-DRW (iNaturalist 2018).",
+        "published order; the same order with paired gains under exponential imbalance", measure_runs, _judge_strange,
+    ),
+)  # fmt: skip
