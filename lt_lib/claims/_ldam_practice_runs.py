@@ -62,7 +62,7 @@ def world_config(method: str, imbalance_type: str, **changes: Any) -> "RunConfig
 def plan() -> "list[tuple[str, RunConfig]]":
     """All (name, configuration) pairs of the notebook, seed 0."""
     made = [(name, world_config(name, kind)) for kind in TYPES for name in METHODS]
-    made += [("uniform margin", world_config("LDAM", kind, margin_rule="uniform")) for kind in TYPES]
+    made.append(("uniform margin", world_config("LDAM", "step", margin_rule="uniform")))
     made += [
         (f"{name} at {fraction:g}", world_config(name, "exponential", defer_until=fraction))
         for name in ("ERM-DRW", "LDAM-DRW")

@@ -87,7 +87,7 @@ class Check:
         return self.judge(self.measure(profile, rng))
 
 
-def verdict_table(judged: Iterable[tuple[Claim, Judgement]], *, width: int = 58) -> str:
+def verdict_table(judged: Iterable[tuple[Claim, Judgement]], *, width: int = 38) -> str:
     """Fixed-width text table of judgements: surprising verdicts (refuted, inconclusive) first, then by ledger row.
 
     Args:
@@ -100,16 +100,16 @@ def verdict_table(judged: Iterable[tuple[Claim, Judgement]], *, width: int = 58)
         raise ValueError(f"`width` must be >= 20, got {width}.")
     order = {verdict: rank for rank, verdict in enumerate(("refuted", "inconclusive", "holds", "not judged"))}
     rows = sorted(judged, key=lambda pair: (order[pair[1].verdict], pair[0].id))
-    lines = [f"{'row':>4}  {'verdict':<12}  {'claim':<{width}}  {'measured':<28}  holds if"]
+    lines = [f"{'row':>4}  {'verdict':<12}  {'claim':<{width}}  {'measured':<24}  holds if"]
     for claim, outcome in rows:
         statement = textwrap.wrap(f"{claim.statement} ({claim.source})", width)
-        rule = textwrap.wrap(outcome.why or outcome.threshold or claim.rule, 44)
+        rule = textwrap.wrap(outcome.why or outcome.threshold or claim.rule, 28)
         for position in range(max(len(statement), len(rule))):
             first = position == 0
             left = statement[position] if position < len(statement) else ""
             right = rule[position] if position < len(rule) else ""
             head = f"{claim.id:>4}  {outcome.verdict:<12}" if first else " " * 18
-            lines.append(f"{head}  {left:<{width}}  {_measured(outcome) if first else '':<28}  {right}".rstrip())
+            lines.append(f"{head}  {left:<{width}}  {_measured(outcome) if first else '':<24}  {right}".rstrip())
     return "\n".join(lines)
 
 

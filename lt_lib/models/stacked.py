@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from lt_lib.models.heads import split_by_decay
+from lt_lib.models.small import MLP
 
 
 class StackedModel(nn.Module):
@@ -54,9 +56,11 @@ class StackedModel(nn.Module):
         return int(self.stacked[0].shape[0])
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits `(members, batch, classes)` of inputs `(members, batch, ...)`."""
         state = dict(zip(self.names, self.stacked, strict=True))
-        return vmap(lambda parameters, batch: functional_call(self._template[0], parameters, (batch,)))(state, inputs)
+        template = self._template[0]
+        if isinstance(template, MLP):
+            return _stacked_mlp(state, inputs)
+        return vmap(lambda parameters, batch: functional_call(template, parameters, (batch,)))(state, inputs)
 
     def member(self, position: int) -> dict[str, Tensor]:
         """State dictionary of one member, detached: `template.load_state_dict(stack.member(3))`."""
@@ -66,6 +70,19 @@ class StackedModel(nn.Module):
         """As `lt_lib.models.parameter_groups`, for all members at once."""
         named = dict(zip(self.names, self.stacked, strict=True))
         return split_by_decay(named, weight_decay, decay_on)
+
+
+def _stacked_mlp(state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """`MLP.forward` for all members. Bias and product in one call take half the time of a vectorised `linear`."""
+
+    def linear(values: Tensor, name: str) -> Tensor:
+        return torch.baddbmm(state[f"{name}.bias"].unsqueeze(1), values, state[f"{name}.weight"].transpose(1, 2))
+
+    hidden = F.relu(linear(inputs.flatten(2), "layer1"))
+    features = F.relu(linear(hidden, "layer2"))
+    if "head.bias" in state:
+        return linear(features, "head")
+    return F.normalize(features, dim=-1) @ F.normalize(state["head.weight"], dim=-1).transpose(1, 2)
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -112,7 +112,7 @@ def fit_stacked(
 
 
 @torch.no_grad()
-def predict_stacked(model: Any, inputs: Tensor, *, batch_size: int = 2000) -> Tensor:
+def predict_stacked(model: Any, inputs: Tensor, *, batch_size: int = 250) -> Tensor:
     """Logits of every member on the same inputs, `(members, samples, classes)`."""
     parts = [model(part.expand(len(model), *part.shape)) for part in inputs.split(batch_size)]
     return torch.cat(parts, dim=1)

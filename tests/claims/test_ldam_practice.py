@@ -14,6 +14,8 @@ CHECKS = {check.claim.id: check for check in lp.CHECKS}
 TRUE_WORLD = {
     "ERM": 50.0, "Focal": 51.0, "LDAM": 40.0, "CB RS": 56.0, "CB RW": 57.0, "CB-focal": 48.0, "HG-DRS": 55.0,
     "LDAM-HG-DRS": 50.5, "M-DRW": 42.0, "LDAM-DRW": 35.0, "ERM-DRW": 45.0, "LDAM-RW": 41.0, "uniform margin": 44.0,
+    "CB RW, twice the rate": 57.0, "ERM-DRW, twice the rate": 45.0, "CB RW, twice the batch": 57.0,
+    "ERM-DRW, twice the batch": 45.0,
 }  # fmt: skip
 AT_STEP = {"CB-focal": 58.0, "LDAM-DRW": 33.0}
 TRAINED = [85, 91, 95, 96, 97, 98, 99, 100, 101]
@@ -25,7 +27,7 @@ def tables():
 
 def runs(true=1.0):
     """Ten seeds; `true` scales every distance from ERM: 1 as claimed, 0 no effect, -1 reversed."""
-    noise = np.random.default_rng(0).normal(0, 0.3, (2, 20, 10))
+    noise = np.random.default_rng(0).normal(0, 0.3, (2, len(TRUE_WORLD), 10))
     rows = []
     for k, kind in enumerate(lp.TYPES):
         errors = {**TRUE_WORLD, **(AT_STEP if kind == "step" else {})}
@@ -56,6 +58,15 @@ def test_training_rows_hold_only_in_the_true_world(row):
     assert judge(runs(1.0)).verdict == "holds"
     assert judge(runs(0.0)).verdict != "holds"
     assert judge(runs(-1.0)).verdict == "refuted"
+
+
+def test_settings_that_disagree_are_inconclusive():
+    measured = runs()
+    table = measured["runs"]
+    table.loc[(table.method == "CB RW") & (table.imbalance_type == "exponential"), "error"] -= 20
+    outcome = CHECKS[91].judge(measured)
+    assert outcome.verdict == "inconclusive"
+    assert "exponential: refuted, step: holds" in outcome.threshold
 
 
 def test_gain_for_minority_at_the_cost_of_majority_is_refused():
