@@ -142,12 +142,12 @@ def measure_reviews(
         profile: handed on.
         rng: handed on; see `measure_runs`.
         num_seeds: seeds 0, 1, ... of subset and initial weights.
-        train: replaces one `lt_lib.recipes.run` per configuration.
+        train: replaces `lt_lib.recipes.run_many`.
     """
     import pandas as pd
 
     from lt_lib import data
-    from lt_lib.recipes import preset, run
+    from lt_lib.recipes import preset, run_many
 
     world = data.gaussian_world(num_classes=2)
     splits = [world.sample(size, np.random.default_rng([0, stream])) for stream, size in ((60, 1000), (61, 2000))]
@@ -163,7 +163,7 @@ def measure_reviews(
         for seed in range(num_seeds)
     ]
     configs = [config for _, config in planned]
-    results = train(configs) if train else [run(config, dataset=dataset) for config in configs]
+    results = train(configs) if train else run_many(configs, dataset=dataset)
     rows = []
     for (name, config), result in zip(planned, results, strict=True):
         positive, negative = 100 * (1 - np.asarray(result.recall))

@@ -78,8 +78,8 @@ def _stacked_mlp(state: dict[str, Tensor], inputs: Tensor) -> Tensor:
     def linear(values: Tensor, name: str) -> Tensor:
         return torch.baddbmm(state[f"{name}.bias"].unsqueeze(1), values, state[f"{name}.weight"].transpose(1, 2))
 
-    hidden = F.relu(linear(inputs.flatten(2), "layer1"))
-    features = F.relu(linear(hidden, "layer2"))
+    hidden = F.relu(linear(inputs.flatten(2), "layer1"), inplace=True)
+    features = F.relu(linear(hidden, "layer2"), inplace=True)
     if "head.bias" in state:
         return linear(features, "head")
     return F.normalize(features, dim=-1) @ F.normalize(state["head.weight"], dim=-1).transpose(1, 2)
