@@ -56,6 +56,7 @@ class StackedModel(nn.Module):
         return int(self.stacked[0].shape[0])
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of every member on its own batch, `(members, batch, classes)`."""
         state = dict(zip(self.names, self.stacked, strict=True))
         template = self._template[0]
         if isinstance(template, MLP):
