@@ -132,3 +132,8 @@ def test_per_class_values_above_zero():
     _checks.check_per_class(torch.tensor([0.0, 1.0]), "weight", 2)
     with pytest.raises(ValueError, match="`prior` must be finite and above 0, got values from 0 to 1"):
         _checks.check_per_class(torch.tensor([0.0, 1.0]), "prior", 2, inclusive=False)
+
+
+def test_counts_beyond_int64_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"`class_counts` must be below 2\*\*63"):
+        _checks.check_counts([2**63, 1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PRIVATE = {"_typing", "_checks"}
+PRIVATE = {"_typing", "_checks", "_paths"}
 UNITS = PRIVATE | {
     "counts",
     "losses",
@@ -25,6 +25,7 @@ UNITS |= {"batch", "plotting", "cli"}
 # The table of directions: a unit is a module or package directly under lt_lib.
 ALLOWED: dict[str, set[str]] = {
     "_typing": set(),
+    "_paths": set(),
     "_checks": {"_typing"},
     "counts": PRIVATE,
     "losses": PRIVATE | {"counts"},

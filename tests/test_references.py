@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 _ENTRY = re.compile(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", flags=re.DOTALL | re.MULTILINE)
 _CITATION = re.compile(r"\[((?:@[a-z0-9]+(?:; ?)?)+)\]")
 _LISTED = re.compile(r"^(listed by S\d|notes' own paper)$")
@@ -68,3 +69,9 @@ def test_undefined_unused_and_repeated_keys_are_found():
     assert citation_problems(entry, {"README.md": "mail me@a2000x"}) == ["a2000x is not cited"]
     assert citation_problems(entry.replace("{T}", "{T},\n  note = {listed by S1}"), {}) == []
     assert citation_problems(entry + entry, {"README.md": "[@a2000x]"}) == ["a2000x stands twice"]
+
+
+def test_readme_has_a_row_for_every_notebook():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert readme.count(f"| [{path.name[:3]}](notebooks/{path.name})") == 1

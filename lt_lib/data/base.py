@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lt_lib._paths import source_tree
+
 ROOT_VARIABLE = "LT_DATA"
 DEFAULT_ROOT = "data"
 
@@ -81,6 +83,9 @@ class Dataset:
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder that holds data sets: ``root``, else the variable ``LT_DATA``, else ``data``.
 
+    The last is the folder at the top of the source tree, wherever the process works in it; outside a source tree it is
+    relative to the working directory.
+
     Args:
         root: explicit folder, or None.
 
@@ -93,7 +98,8 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """
     if root is not None:
         return Path(root)
-    return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+    chosen = os.environ.get(ROOT_VARIABLE)
+    return Path(chosen) if chosen else (source_tree() or Path()) / DEFAULT_ROOT
 
 
 def missing_data(

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from lt_lib._paths import source_tree
 from lt_lib.data.base import Dataset, Split, array_hash, missing_data
 
 PREFIX = "folder:"
@@ -40,7 +41,7 @@ class ImageTree:
 
 
 def find_folder(path: str, root: Path) -> Path:
-    """Resolve the PATH of ``folder:PATH``: as written, else below ``root``.
+    """Resolve the PATH of ``folder:PATH``: as written, else from the top of the source tree, else below ``root``.
 
     Args:
         path: path as the user wrote it.
@@ -50,9 +51,9 @@ def find_folder(path: str, root: Path) -> Path:
         The folder that holds ``train`` and ``test``.
 
     Raises:
-        MissingDataError: neither place has both sub-folders.
+        MissingDataError: no place has both sub-folders.
     """
-    candidates = list(dict.fromkeys((Path(path), root / path)))
+    candidates = list(dict.fromkeys((Path(path), (source_tree() or Path()) / path, root / path)))
     for candidate in candidates:
         if all((candidate / split).is_dir() for split in SPLITS):
             return candidate

@@ -79,7 +79,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     """Load a data set by name. Nothing is downloaded unless asked, and nothing replaces what is missing.
 
     Args:
-        name: a data set, see ``names``; ``"folder:PATH"`` is read as written, else below ``root``.
+        name: a data set, see ``names``; ``"folder:PATH"`` is read as written, else from the top of the
+            source tree, else below ``root``.
         root: folder of the data sets; None means the variable ``LT_DATA``, else ``data``.
         download: fetch what is missing (``cifar10``, ``cifar100``, ``svhn``, ``fashion_mnist``, ``imdb``); embedded
             sets miss nothing.

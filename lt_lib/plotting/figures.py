@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from lt_lib._paths import source_tree
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -134,11 +136,7 @@ def figure_folder(out_dir: str | os.PathLike[str] = "") -> Path:
     chosen = os.fspath(out_dir) or os.environ.get("LT_OUT", "")
     if chosen:
         return Path(chosen).resolve()
-    for start in (Path.cwd(), Path(__file__).resolve().parent):
-        for folder in (start, *start.parents):
-            if (folder / "pyproject.toml").is_file() and (folder / "lt_lib").is_dir():
-                return folder / "figures"
-    return Path.cwd() / "figures"
+    return (source_tree() or Path.cwd()) / "figures"
 
 
 def data_digest(data: "pd.DataFrame", *, digits: int = 3) -> str:

@@ -110,10 +110,12 @@ def _structure(config: RunConfig) -> dict[str, Any]:
     structure: dict[str, Any] = {"loss": config.loss}
     if config.loss in ("ldam", "hinge"):
         structure["margin_rule"] = config.margin_rule
-    if config.weighting != "none":
+    # A switch at the very end never happens: the method is its undeferred first stage.
+    switched = config.defer_until < 1
+    if config.weighting != "none" and switched:
         structure |= {"weighting": config.weighting, "normalization": config.normalization}
-    if config.sampling != "uniform":
+    if config.sampling != "uniform" and switched:
         structure["sampling"] = config.sampling
-    if len(structure) > 1 and (config.weighting != "none" or config.sampling != "uniform"):
+    if "weighting" in structure or "sampling" in structure:
         structure["deferred"] = config.defer_until > 0
     return structure

@@ -29,7 +29,7 @@ class NonFiniteLossError(ArithmeticError):
         shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
         super().__init__(
             f"the loss is not finite, first at epoch {epoch}, step {step} (sample indices {shown}); "
-            "the checkpoint of the last good epoch is untouched."
+            "a checkpoint of an earlier epoch, if the run keeps one, is untouched."
         )
 
 

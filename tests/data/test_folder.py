@@ -228,3 +228,11 @@ def test_manifest_holds_the_digest_of_the_tree(tree):
     load(f"folder:{tree}")
     manifest = json.loads((tree / ".lt_cache" / "manifest.json").read_text())
     assert manifest["tree"] == folder_module.scan(tree).digest
+
+
+def test_a_relative_path_is_also_read_from_the_top_of_the_source_tree(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    for part in ("lt_lib", "notebooks", "images/train", "images/test"):
+        (tmp_path / part).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert folder_module.find_folder("images", tmp_path / "data") == tmp_path / "images"

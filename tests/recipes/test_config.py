@@ -199,3 +199,8 @@ def test_unknown_presets_and_methods_bring_the_nearest_names():
         method_config("LDAM-DWR")
     with pytest.raises(ValueError, match="`name` must be one of .*Did you mean 'cifar-paper'"):
         preset("cifar-papr")
+
+
+def test_a_switch_that_never_comes_leaves_the_first_stage():
+    assert method_name(method_config("DRW", defer_until=1.0)) == "ERM"
+    assert method_name(method_config("LDAM-DRS", defer_until=1.0)) == "LDAM"
