@@ -95,7 +95,7 @@ def check_counts(class_counts: Any, argument: str = "class_counts", *, allow_emp
         raise ValueError(
             f"`{argument}` must have at least one sample in every class, got {_first_offender(counts, counts == 0)}."
         )
-    too_many = counts > np.iinfo(np.int64).max
+    too_many = counts >= 2.0**63
     if np.any(too_many):
         raise ValueError(f"`{argument}` must be below 2**63, got {_first_offender(counts, too_many)}.")
     return counts.astype(np.int64)
