@@ -93,6 +93,13 @@ class RunConfig:
             if not (low <= value <= high and value < _INFINITY):
                 bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
                 raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+        if self.loss == "ldam":
+            for name, plain in (("bias_init", ("auto", "zero")), ("decay_on", ("auto", "all"))):
+                if getattr(self, name) not in plain:
+                    raise ValueError(
+                        f"`{name}` must be one of {plain} with loss 'ldam', whose cosine head has no bias, "
+                        f"got {getattr(self, name)!r}."
+                    )
 
     def changed(self, **changes: Any) -> "RunConfig":
         """A copy with some fields replaced."""

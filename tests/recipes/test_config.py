@@ -204,3 +204,9 @@ def test_unknown_presets_and_methods_bring_the_nearest_names():
 def test_a_switch_that_never_comes_leaves_the_first_stage():
     assert method_name(method_config("DRW", defer_until=1.0)) == "ERM"
     assert method_name(method_config("LDAM-DRS", defer_until=1.0)) == "LDAM"
+
+
+@pytest.mark.parametrize(("name", "value"), [("bias_init", "prior"), ("decay_on", "head_bias_only")])
+def test_fields_of_a_bias_are_refused_where_there_is_none(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be one of .* with loss 'ldam'"):
+        RunConfig(loss="ldam", **{name: value})
