@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lt_lib import plotting
-from lt_lib.plotting import figures
+from lt_lib import _paths, plotting
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +320,7 @@ def test_outside_any_tree_the_package_or_the_working_directory_decides(tmp_path,
     monkeypatch.delenv("LT_OUT")
     monkeypatch.chdir(tmp_path)
     assert plotting.figure_folder() == repository / "figures"
-    monkeypatch.setattr(figures, "__file__", str(tmp_path / "site-packages" / "lt_lib" / "figures.py"))
+    monkeypatch.setattr(_paths, "__file__", str(tmp_path / "site-packages" / "lt_lib" / "_paths.py"))
     assert plotting.figure_folder() == tmp_path / "figures"
 
 
