@@ -173,8 +173,8 @@ def _to_nchw(images: Tensor) -> Tensor:
 def resolve_precision(config: RunConfig, device: str) -> str:
     """Number format of a run: see the field `precision`.
 
-    Small networks train in float64 on a CPU, so that the printed results of the quick profile are the same on another
-    processor; large ones in bfloat16 where the hardware multiplies it, else in float32.
+    Small networks train in float64 on a CPU, so that rounding moves the results of the quick profile as little as
+    possible; large ones in bfloat16 where the hardware multiplies it, else in float32.
     """
     kind = torch.device(device).type
     if config.precision != "auto":
