@@ -8,7 +8,7 @@ PY := .venv/bin/python
 # The stamp's name follows the content of the two files, so a clone with new dates installs nothing again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 
-.PHONY: help env lint lab bench test figures lock clean
+.PHONY: help env lint lab bench claims test figures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][A-Za-z%-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,11 @@ lab: env ## open JupyterLab on the notebooks
 
 bench: env ## measure speed against plain loops and other libraries
 	@$(PY) tests/benchmarks/run.py
+
+claims: env ## judge every claim at the quick profile and write results/claims-quick.csv
+	@$(PY) -m lt_lib claims --out runs/claims
+	@cp runs/claims/claims.csv results/claims-quick.csv
+	@cp runs/claims/errata.csv results/errata-quick.csv
 
 test: lint ## lint, unit tests, doctests, and all stored notebooks against a fresh run
 	@tools/test.sh

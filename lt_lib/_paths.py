@@ -1,5 +1,6 @@
-"""Where the source tree lies, for everything whose place is relative to it: data sets, figures, runs."""
+"""Where the source tree lies, for everything whose place is relative to it, and files that are never half-written."""
 
+import os
 from pathlib import Path
 
 
@@ -13,3 +14,13 @@ def source_tree() -> Path | None:
             if (folder / "pyproject.toml").is_file() and (folder / "lt_lib").is_dir():
                 return folder
     return None
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step, text as UTF-8: a reader, or a crash, finds the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

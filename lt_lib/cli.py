@@ -14,7 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those of the process if None.
 
     Returns:
-        Exit status: 0 done, 1 a data set is missing or damaged, 2 wrong use or a file that cannot be read.
+        Exit status: 0 done, 1 a data set is missing or damaged or a check of a claim broke, 2 wrong use or a file that
+        cannot be read.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -47,6 +48,23 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if report.status == "ok" else 1
 
 
+def _claims(options: argparse.Namespace) -> int:
+    from lt_lib.claims import judging, ledger, report
+
+    rows = ledger.select(options.id) if options.id else ledger.ledger()
+    claims = []
+    for outcome in judging.judge_rows(rows, options.profile, seed=options.seed, workers=options.workers):
+        claims.append(outcome)
+        if sys.stderr.isatty():
+            end = "\n" if len(claims) == len(rows) else ""
+            print(f"\r{len(claims)} of {len(rows)} rows", end=end, file=sys.stderr, flush=True)
+    errata = [] if options.id else judging.judge_errata(claims, options.profile, seed=options.seed)
+    print(report.claims_text(claims, errata))
+    if options.out:
+        print("wrote", ", ".join(map(str, report.write_report(options.out, claims, errata))))
+    return 1 if any(outcome.verdict == "broken" for outcome in (*claims, *errata)) else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lt-lib", description="Tools of the long-tail companion.")
     groups = parser.add_subparsers(required=True, metavar="GROUP")
@@ -62,4 +80,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("name", help="data set, see `lt-lib data list`")
         command.add_argument("--root", default="", help="folder of the data sets; default: LT_DATA, else data")
         command.set_defaults(command=function)
+    command = groups.add_parser("claims", help="judge the claims of the notes, and show their errata by running")
+    command.add_argument(
+        "--id", type=int, nargs="+", metavar="N", help="rows of the ledger; all, and the errata, if absent"
+    )
+    command.add_argument("--profile", default="quick", help="quick (default), small or paper")
+    command.add_argument("--out", metavar="DIR", help="write claims.csv, claims.md and errata.csv there")
+    command.add_argument("--workers", type=int, help="processes; default: one per available core")
+    command.add_argument("--seed", type=int, default=0, help="of everything random, default 0")
+    command.set_defaults(command=_claims)
     return parser

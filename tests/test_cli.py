@@ -79,12 +79,68 @@ def test_an_unknown_data_set_brings_the_nearest_names(capsys):
     assert "Did you mean 'cifar10'" in err
 
 
-@pytest.mark.parametrize("words", [[], ["data"], ["data", "get"], ["data", "steal", "digits"], ["data", "list", "-x"]])
+WRONG_USE = "|data|data get|data steal digits|data list -x|claims --id x"
+
+
+@pytest.mark.parametrize("words", WRONG_USE.split("|"))
 def test_wrong_use_shows_the_usage(capsys, words):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(words)
+        cli.main(words.split())
     assert stopped.value.code == 2
     assert "usage: lt-lib" in capsys.readouterr().err
+
+
+def test_claims_are_printed_and_written(capsys, tmp_path):
+    # Row 4 is refuted, which is a finding and no failure.
+    assert cli.main(["claims", "--id", "62", "4", "--workers", "1", "--out", str(tmp_path / "new")]) == 0
+    out = capsys.readouterr().out
+    assert "refuted" in out
+    assert "claims: 1 refuted, 1 holds\n" in out
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["claims.csv", "claims.md"]
+    assert (tmp_path / "new" / "claims.csv").read_text().splitlines()[1].startswith("4,S0 L66,E,quick,refuted,0.645,")
+
+
+def test_claims_of_another_profile_are_not_judged(capsys):
+    assert cli.main(["claims", "--id", "66", "--profile", "paper", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "66  not judged" in out
+    assert "needs profile quick, this is" in out
+
+
+def test_the_whole_ledger_brings_the_errata(capsys, monkeypatch, tmp_path):
+    from lt_lib.claims import errata, judging, ledger
+
+    one, subjects = ledger.row(62), [errata.erratum("E11")]
+    monkeypatch.setattr(ledger, "ledger", lambda: (one,))
+    real = judging.judge_errata
+    monkeypatch.setattr(judging, "judge_errata", lambda *given, **options: real(*given, **options, subjects=subjects))
+    assert cli.main(["claims", "--workers", "1", "--out", str(tmp_path)]) == 0
+    assert "errata: 1 holds" in capsys.readouterr().out
+    assert (tmp_path / "errata.csv").read_text().splitlines()[1].startswith("E11,S0 L350,W,quick,holds,0.205,")
+
+
+def test_a_broken_check_sets_the_exit_status(capsys, monkeypatch):
+    from lt_lib.claims import judging, ledger
+
+    broken = judging.Outcome(ledger.row(62), "quick", None, "", "Traceback\nValueError: no\n")
+    monkeypatch.setattr(judging, "judge_rows", lambda *_given, **_options: iter([broken]))
+    assert cli.main(["claims", "--id", "62"]) == 1
+    assert "row 62 is broken:\nTraceback" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--id", "140"], "Nearest: 137, 138, 139."),
+        (["--id", "62", "--profile", "quik"], "Did you mean 'quick'?"),
+        (["--id", "62", "--workers", "0"], "`workers` must be"),
+    ],
+)
+def test_wrong_claims_options_are_explained(capsys, words, message):
+    assert cli.main(["claims", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
 
 
 def test_the_module_is_the_command(capsys, monkeypatch):

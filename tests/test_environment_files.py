@@ -110,5 +110,5 @@ def test_the_running_environment_is_the_locked_one_for_torch(lock):
 
 def test_package_data_names_existing_kinds_of_files(repository):
     data = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert data["package-data"]["lt_lib"] == ["py.typed", "claims/published/*.csv"]
+    assert data["package-data"]["lt_lib"] == ["py.typed", "claims/*.csv", "claims/published/*.csv"]
     assert (Path(repository) / "lt_lib" / "py.typed").is_file()

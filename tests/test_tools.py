@@ -12,9 +12,9 @@ import nbformat
 import pandas as pd
 import pytest
 
+from lt_lib.batch.parameters import Parameter, check_type, check_values, parse_text, read_parameters
 from lt_lib.plotting import show_figure
 from tools import canonical, check, execute, figure_index, notebooks
-from tools.parameters import Parameter, check_type, check_values, parse_text, read_parameters
 
 GOOD = Path(__file__).parent / "notebooks" / "fixtures" / "good.ipynb"
 CELL = """

@@ -1,11 +1,12 @@
 """One canonical text per notebook, so that a stored notebook changes only where its content does."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from lt_lib._paths import write_whole
 
 # The only tags a cell may carry. Every other word is a misspelling or switches a check off.
 TAGS = frozenset({"parameters", "claims", "exercise", "solution"})
@@ -45,12 +46,7 @@ def canonical_text(notebook: Any) -> str:
 
 def write_canonical(notebook: Any, path: Path) -> None:
     """Replace a file by the canonical text of a notebook, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(canonical_text(notebook), encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, canonical_text(notebook))
 
 
 def _joined_streams(outputs: list[Any]) -> list[Any]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import nbformat
 from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 
+from lt_lib.batch.parameters import read_parameters
 from tools.canonical import TAGS, canonical_text
-from tools.parameters import read_parameters
 
 MAX_BYTES = 1_000_000
 _FIGURE = re.compile(r"\[([a-z0-9_-]+)\] (.+) \(data ([0-9a-f]{12})\)")

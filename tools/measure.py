@@ -11,11 +11,12 @@ from scratch, and a fifth of the work is left.
 
 import argparse
 import csv
+import io
 import json
-import os
 from pathlib import Path
 
 from lt_lib import data, recipes, training
+from lt_lib._paths import write_whole
 
 
 def main() -> None:
@@ -73,12 +74,11 @@ def append_row(table: Path, result: recipes.RunResult) -> None:
     rows = [*(old for old in read_rows(table) if old["config_hash"] != row["config_hash"]), row]
     names = list(dict.fromkeys(name for entry in rows for name in entry))
     table.parent.mkdir(parents=True, exist_ok=True)
-    temporary = table.with_name(f"{table.name}.tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, table)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(table, text.getvalue())
     provenance = table.with_suffix(".json")
     known = json.loads(provenance.read_text()) if provenance.exists() else {}
     known[result.config.hash()] = {
@@ -92,9 +92,7 @@ def append_row(table: Path, result: recipes.RunResult) -> None:
         "data_hash": result.data_hash,
         "versions": result.versions,
     }
-    temporary = provenance.with_name(f"{provenance.name}.tmp")
-    temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, provenance)
+    write_whole(provenance, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def _text(value: object) -> str:

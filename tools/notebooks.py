@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lt_lib.batch.parameters import parse_text, read_parameters, unknown_name
 from tools.canonical import write_canonical
 from tools.check import all_problems, lecture_paths, notebook_paths, parameters_source, read_notebook, shown_figures
 from tools.execute import QUICK_ENVIRONMENT, ROOT, find_notebook, gate, run_notebook
-from tools.parameters import parse_text, read_parameters, unknown_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ The first ranks go to the table; where they come from goes to a JSON file of the
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import lt_lib
 from lt_lib import data
+from lt_lib._paths import write_whole
 
 RANKS = 1000
 # Letters, with apostrophes inside: "don't" is one word, "<br />" is markup of the reviews and no word.
@@ -73,16 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines = ["rank,word,count", *(f"{rank},{word},{count}" for rank, word, count in rows)]
-    _write(options.out, "\n".join(lines) + "\n")
-    _write(options.out.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
+    write_whole(options.out, "\n".join(lines) + "\n")
+    write_whole(options.out.with_suffix(".json"), json.dumps(provenance, indent=1) + "\n")
     print(f"wrote {len(rows)} ranks of {len(words):,} words")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
 from lt_lib.data.base import Dataset, MissingDataError, Split, data_hash, data_root
 from lt_lib.data.gaussian import GaussianWorld, gaussian_world
+from lt_lib.data.protocols import PROTOCOLS, Protocol, SemiSplit, labelled_counts, make_split, one_protocol, tabulate
 from lt_lib.data.sets import CheckReport, check, describe, load, names, overview
 from lt_lib.data.splits import holdout_indices, long_tail_indices, split_hash
 
 __all__ = [
+    "PROTOCOLS",
     "CheckReport",
     "Dataset",
     "GaussianWorld",
     "MissingDataError",
+    "Protocol",
+    "SemiSplit",
     "Split",
     "check",
     "data_hash",
@@ -17,9 +21,13 @@ __all__ = [
     "describe",
     "gaussian_world",
     "holdout_indices",
+    "labelled_counts",
     "load",
     "long_tail_indices",
+    "make_split",
     "names",
+    "one_protocol",
     "overview",
     "split_hash",
+    "tabulate",
 ]

@@ -4,6 +4,7 @@ from lt_lib.models.heads import CosineHead, initialise_prior_bias, make_head, pa
 from lt_lib.models.resnet_cifar import CifarResNet
 from lt_lib.models.small import MLP, SmallCNN
 from lt_lib.models.stacked import StackedModel, seeded
+from lt_lib.models.wide_resnet import WideResNet, decay_without_norm
 
 __all__ = [
     "MLP",
@@ -11,6 +12,8 @@ __all__ = [
     "CosineHead",
     "SmallCNN",
     "StackedModel",
+    "WideResNet",
+    "decay_without_norm",
     "initialise_prior_bias",
     "make_head",
     "parameter_groups",

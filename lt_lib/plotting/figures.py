@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lt_lib._paths import source_tree
+from lt_lib._paths import source_tree, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +118,9 @@ def show_figure(
     folder.mkdir(parents=True, exist_ok=True)
     # matplotlib ends some path lines with a blank, which text tools complain about.
     tidy_svg = "\n".join(line.rstrip() for line in svg.getvalue().decode().splitlines()) + "\n"
-    _write_atomically(folder / f"{name}.svg", tidy_svg.encode())
-    _write_atomically(folder / f"{name}.png", png.getvalue())
-    _write_atomically(folder / f"{name}.csv", data_csv(data, provenance).encode())
+    write_whole(folder / f"{name}.svg", tidy_svg.encode())
+    write_whole(folder / f"{name}.png", png.getvalue())
+    write_whole(folder / f"{name}.csv", data_csv(data, provenance).encode())
     _display(png.getvalue(), f"[{name}] {alt} (data {digest})", alt)
 
 
@@ -250,15 +250,6 @@ def _owner(path: Path) -> str:
     if not path.is_file():
         return ""
     return read_figure_data(path)[0].get("notebook", "")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _display(png: bytes, text: str, alt: str) -> None:

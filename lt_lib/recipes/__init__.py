@@ -5,23 +5,44 @@ from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, PRESETS, method_config, method_name, preset
 from lt_lib.recipes.result import RunResult, load_result
 from lt_lib.recipes.run import run, run_many
+from lt_lib.recipes.semi import SemiProblem, SemiResult, build_semi_problem, load_semi_result, run_semi, run_semi_many
+from lt_lib.recipes.semi_config import (
+    SEMI_METHODS,
+    SEMI_PRESETS,
+    SemiConfig,
+    semi_config,
+    semi_method_name,
+    semi_preset,
+)
 
 __all__ = [
     "METHODS",
     "PRESETS",
+    "SEMI_METHODS",
+    "SEMI_PRESETS",
     "Objective",
     "Problem",
     "RunConfig",
     "RunResult",
+    "SemiConfig",
+    "SemiProblem",
+    "SemiResult",
     "Subset",
     "build_problem",
+    "build_semi_problem",
     "class_profile",
     "draw_subset",
     "load_dataset",
     "load_result",
+    "load_semi_result",
     "method_config",
     "method_name",
     "preset",
     "run",
     "run_many",
+    "run_semi",
+    "run_semi_many",
+    "semi_config",
+    "semi_method_name",
+    "semi_preset",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lt_lib._paths import write_whole
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
 
@@ -92,8 +93,8 @@ class RunResult:
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self) | {"method": self.method, "config_hash": self.config.hash(), "row": self.to_row()}
         content.pop("test_logits")
-        _write(folder / "curves.csv", self._curves_csv())
-        _write(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+        write_whole(folder / "curves.csv", self._curves_csv())
+        write_whole(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
         return folder
 
     def _curves_csv(self) -> str:
@@ -142,12 +143,3 @@ def versions() -> dict[str, str]:
 def _dataset_label(name: str) -> str:
     """`folder:data/cifar10-jpeg` -> `cifar10-jpeg`: a table names the data, not a place on one machine."""
     return Path(name.removeprefix("folder:")).name if name.startswith("folder:") else name
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

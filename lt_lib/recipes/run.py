@@ -184,7 +184,7 @@ def _run_stack(configs: Sequence[RunConfig], dataset: data.Dataset, subsets: Seq
     shape = tuple(test[0].shape[1:])
     model = models.StackedModel([build.build_model(config, shape, dataset.num_classes) for config in configs])
     model = model.to(device, dtype)
-    histories = training.fit_stacked(
+    histories, test_logits = training.fit_stacked(
         model,
         pool,
         pool_targets,
@@ -197,7 +197,7 @@ def _run_stack(configs: Sequence[RunConfig], dataset: data.Dataset, subsets: Seq
         test=test,
         evaluate_every=first.evaluate_every,
     )
-    test_logits = training.predict_stacked(model, test[0])
+    assert test_logits is not None  # a test set was given
     rows = torch.stack([member.indices for member in members])
     with torch.no_grad():
         train_logits = model(pool[rows])

@@ -47,7 +47,7 @@ def fit_stacked(
     momentum: float = 0.9,
     test: tuple[Tensor, Tensor] | None = None,
     evaluate_every: int = 1,
-) -> list[History]:
+) -> tuple[list[History], Tensor | None]:
     """Train every member of a `StackedModel` exactly as `fit` would train it alone.
 
     Each member has its own samples, order and loss. The members' losses are added, so that every slice of the stacked
@@ -67,8 +67,8 @@ def fit_stacked(
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
 
     Returns:
-        One `History` per member; sets "test" and, where given, "validation". `seconds` is the member's share of the
-        time.
+        One `History` per member, with sets "test" and, where given, "validation"; `seconds` is the member's share of
+        the time. And the logits of the test set after the last epoch, `(members, samples, classes)`, or None.
 
     Raises:
         ValueError: the number of members and of models differ, or their numbers of samples do.
@@ -82,6 +82,7 @@ def fit_stacked(
     orders = [member.order_at or shuffled(sizes.copy().pop()) for member in members]
     optimizer = torch.optim.SGD(parameters, lr=learning_rate_at(0), momentum=momentum, foreach=True)
     histories = [History() for _ in members]
+    logits = None
     started = time.perf_counter()
     for epoch in range(epochs):
         for group in optimizer.param_groups:
@@ -92,9 +93,9 @@ def fit_stacked(
         groups = _groups([member.loss_at(epoch) for member in members])
         steps = []
         for batch in picked.split(batch_size, dim=1):  # (members, batch)
-            logits = model(pool[batch])
+            outputs = model(pool[batch])
             targets = pool_targets[batch]
-            values = torch.cat([loss(logits[part], targets[part]) for loss, part in groups])
+            values = torch.cat([loss(outputs[part], targets[part]) for loss, part in groups])
             values.sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -105,10 +106,10 @@ def fit_stacked(
             history.train_loss.append(float(row.mean()))
             history.learning_rate.append(learning_rate_at(epoch))
         if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-            _evaluate(model, pool, pool_targets, members, test, histories, epoch)
+            logits = _evaluate(model, pool, pool_targets, members, test, histories, epoch)
     for history in histories:
         history.seconds = (time.perf_counter() - started) / len(members)
-    return histories
+    return histories, logits
 
 
 @torch.no_grad()
@@ -137,18 +138,20 @@ def _evaluate(
     test: tuple[Tensor, Tensor] | None,
     histories: list[History],
     epoch: int,
-) -> None:
+) -> Tensor | None:
+    """Add an evaluation to the histories and return the logits of the test set, if there is one."""
     for history in histories:
         history.evaluated.append(epoch)
-    if test is not None:
-        logits = predict_stacked(model, test[0])
+    logits = None if test is None else predict_stacked(model, test[0])
+    if test is not None and logits is not None:
         _record(histories, "test", logits, test[1].expand(len(model), -1))
     held = [member.validation for member in members if member.validation is not None]
     if len(held) == len(members):
         rows = torch.stack(held)
         with torch.no_grad():
-            logits = model(pool[rows])
-        _record(histories, "validation", logits, pool_targets[rows])
+            held_logits = model(pool[rows])
+        _record(histories, "validation", held_logits, pool_targets[rows])
+    return logits
 
 
 def _record(histories: list[History], name: str, logits: Tensor, targets: Tensor) -> None:

@@ -37,6 +37,7 @@ def test_cheap_theory_holds(number):
     assert check(number).run("quick", rng()).verdict == "holds"
 
 
+@pytest.mark.false_world(79)
 def test_covering_rows(covered):
     assert claims.judge_definition(covered).verdict == "holds"
     assert claims.judge_covering(covered).verdict == "holds"
@@ -45,6 +46,7 @@ def test_covering_rows(covered):
     assert claims.judge_proposition({"covering": covered, "limits": limits}).verdict == "holds"
 
 
+@pytest.mark.false_world(14, 15, 80)
 @pytest.mark.parametrize("wrong", WRONG_FORMULAS)
 def test_covering_refuses_wrong_formulas(wrong, monkeypatch):
     monkeypatch.setattr(claims, "ARCS", claims.ARCS[:2])
@@ -60,11 +62,13 @@ def test_the_simplification_is_not_refuted_by_a_blunt_simulation(covered):
     assert claims.judge_simplification({"circle": blunt}).verdict == "inconclusive"
 
 
+@pytest.mark.false_world(13)
 @pytest.mark.parametrize("wrong", [lambda v, n: v / (n + 1), lambda v, n: (v - 1) / n, lambda v, n: 0 * v + 0.5])
 def test_steps_refuse_wrong_probabilities(wrong):
     assert claims.judge_steps(claims.measure_steps("quick", rng(), wrong)).verdict == "refuted"
 
 
+@pytest.mark.false_world(16)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -77,6 +81,7 @@ def test_growth_refuses_numbers_that_do_not_grow(wrong):
     assert claims.judge_growth(claims.measure_growth("quick", rng(), wrong)).verdict == "refuted"
 
 
+@pytest.mark.false_world(17)
 def test_induction_refuses_a_shifted_recursion():
     def wrong(n, volume):
         return theory.recursive_volume(n, volume + 1e-6)
@@ -84,6 +89,7 @@ def test_induction_refuses_a_shifted_recursion():
     assert claims.judge_induction(claims.measure_induction("quick", rng(), wrong)).verdict == "refuted"
 
 
+@pytest.mark.false_world(18)
 @pytest.mark.parametrize(
     "wrong", [lambda n, beta: n * (1 - beta**n), lambda n, beta: n * 1.0, lambda n, beta: 0 * n + 1]
 )
@@ -91,11 +97,13 @@ def test_limits_refuse_wrong_formulas(wrong):
     assert claims.judge_limits(claims.measure_limits("quick", rng(), wrong)).verdict == "refuted"
 
 
+@pytest.mark.false_world(81)
 @pytest.mark.parametrize("wrong", [lambda n, volume: n / (1 + n / volume), lambda n, volume: min(n, volume) + 1])
 def test_large_volume_refuses_wrong_formulas(wrong):
     assert claims.judge_large_volume(claims.measure_large_volume("quick", rng(), wrong)).verdict == "refuted"
 
 
+@pytest.mark.false_world(11)
 def test_neighbours_refuse_reversed_and_no_effect():
     measured = {"circle": np.stack([covering.circle_neighbours(size, 10, rng(size)) for size in (4, 8, 16)])}
     assert claims.judge_neighbours(measured).verdict == "holds"
@@ -130,17 +138,20 @@ def test_benefit_accepts_a_curve_that_flattens():
     assert judged(diminishing()) == "holds"
 
 
+@pytest.mark.false_world(12)
 def test_benefit_refuses_reversed_and_no_effect():
     linear = 60 - 0.2 * np.array(claims.CURVE_SIZES, dtype=float)[:, None]
     assert judged(linear + 0.2 * rng().standard_normal((len(linear), 10))) != "holds"
     assert judged(100 - diminishing()) == "refuted"
 
 
+@pytest.mark.false_world(12)
 def test_benefit_refuses_wrong_increments():
     assert judged(diminishing(), increments=lambda n, beta: np.ones(n)) == "refuted"
     assert judged(diminishing(), increments=lambda n, beta: theory.volume_increments(n, beta)[::-1]) == "refuted"
 
 
+@pytest.mark.false_world(12)
 def test_benefit_refuses_a_false_world_end_to_end():
     """Trained networks whose first added samples never reach them: the benefit comes late instead of early."""
 

@@ -26,6 +26,7 @@ def test_cheap_checks_give_the_stored_verdicts(row, rng):
         assert CHECKS[row].run(profile, rng).verdict == verdicts[row]
 
 
+@pytest.mark.false_world(1)
 def test_benchmarks_are_refused_when_one_of_them_is_long_tailed():
     judge = CHECKS[1].judge
     assert judge({"ilsvrc2012": 1.78, "coco": 1.5}).verdict == "holds"
@@ -34,12 +35,14 @@ def test_benchmarks_are_refused_when_one_of_them_is_long_tailed():
     assert "annotation counts" in judge({"ilsvrc2012": 1.78}).why
 
 
+@pytest.mark.false_world(52, 103)
 def test_balanced_nature_is_refused():
     balanced = {"inaturalist2017": 1.0, "inaturalist2018": 1.0}
     assert CHECKS[52].judge(balanced).verdict == "refuted"
     assert CHECKS[103].judge(balanced).verdict == "refuted"
 
 
+@pytest.mark.false_world(2)
 @pytest.mark.parametrize(
     "cost",
     [
@@ -67,6 +70,7 @@ def test_the_cost_simulation_agrees_with_drawing_one_by_one(rng):
     assert fast == pytest.approx(wanted / prior, rel=0.06)
 
 
+@pytest.mark.false_world(3)
 @pytest.mark.parametrize("exponent", [0.0, 1.0, -2.0])
 def test_words_without_a_zipf_slope_are_refused(tmp_path, rng, exponent):
     lines = [f"{rank},w{rank},{10_000 * rank**exponent:.6f}" for rank in range(1, 1001)]
@@ -82,6 +86,7 @@ def test_a_missing_table_of_words_is_not_judged(tmp_path, rng):
     assert "tools.zipf" in judged.why
 
 
+@pytest.mark.false_world(4)
 def test_top_share_matches_the_published_facts_and_the_rule_can_hold():
     shares = long_tail.measure_pareto("quick", np.random.default_rng(0))
     assert [round(value, 3) for value in shares.values()][:3] == [0.645, 0.613, 0.662]
@@ -93,6 +98,7 @@ def test_top_share_matches_the_published_facts_and_the_rule_can_hold():
     assert long_tail.top_share([3, 3, 3, 3, 3]) == pytest.approx(0.2)
 
 
+@pytest.mark.false_world(62)
 def test_plain_accuracy_in_place_of_balanced_accuracy_is_refused(rng):
     def plain(targets, predictions, _classes):
         return float(np.mean(np.asarray(targets) == predictions))
@@ -104,6 +110,7 @@ def test_plain_accuracy_in_place_of_balanced_accuracy_is_refused(rng):
 # The softmax gradient
 
 
+@pytest.mark.false_world(67)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -117,6 +124,7 @@ def test_a_wrong_gradient_is_refused(wrong, rng):
     assert CHECKS[67].judge(measured).verdict == "refuted"
 
 
+@pytest.mark.false_world(68)
 def test_the_printed_direction_holds_only_where_all_targets_are_one(rng):
     measured = class_gradients.measure_softmax_gradient("quick", rng)
     along, true_class = measured["along"], measured["true_class"]
@@ -144,6 +152,7 @@ def gradients(head_share, within=0.6, between=0.0, seeds=10):
     return {"world": {"counts": sizes, "share": np.broadcast_to(share, (2, seeds, 10)), **times}}
 
 
+@pytest.mark.false_world(64)
 def test_gradient_share_needs_the_share_of_the_data():
     judge = CHECKS[64].judge
     assert judge(gradients(0.85)).verdict == "holds"
@@ -152,6 +161,7 @@ def test_gradient_share_needs_the_share_of_the_data():
     assert judge({**gradients(0.85), "other": gradients(0.3)["world"]}).verdict == "refuted"
 
 
+@pytest.mark.false_world(69)
 def test_similarity_needs_a_difference():
     judge = CHECKS[69].judge
     assert judge(gradients(0.8)).verdict == "holds"
@@ -166,6 +176,7 @@ def long_tail_runs(recall, predicted, seeds=10):
     return {"world": {"counts": sizes, **tiled}}
 
 
+@pytest.mark.false_world(5, 65)
 def test_recall_and_predictions_must_follow_the_counts():
     falling, flat = np.linspace(0.9, 0.1, 10), np.full(10, 0.5)
     recall, predictions = CHECKS[5].judge, CHECKS[65].judge
@@ -184,6 +195,7 @@ def separations(low, high, seeds=10):
     return {"separation": np.array([1.0, 4.0]), "balanced": np.zeros_like(price), "long_tailed": price}
 
 
+@pytest.mark.false_world(66)
 def test_separation_must_matter_at_one_end_and_not_at_the_other():
     judge = CHECKS[66].judge
     assert judge(separations(20.0, 0.1)).verdict == "holds"
@@ -201,6 +213,7 @@ def clients(even, skewed, seeds=10):
     return {"iid": {"accuracy": even + spread}, "two": {"accuracy": skewed - spread}}
 
 
+@pytest.mark.false_world(63)
 def test_skewed_clients_must_be_worse():
     judge = CHECKS[63].judge
     assert judge(clients(0.9, 0.8)).verdict == "holds"
@@ -211,6 +224,7 @@ def test_skewed_clients_must_be_worse():
 # Trained worlds: one false world per family, from end to end
 
 
+@pytest.mark.false_world(5, 65)
 def test_balanced_training_shows_no_frequency_bias(rng):
     small = {"worlds": ["gaussian:0.05"], "num_seeds": 3}
     balanced = frequency_bias.measure_long_tail_training("quick", rng, ratio=1.0, epochs=1, **small)
@@ -220,6 +234,7 @@ def test_balanced_training_shows_no_frequency_bias(rng):
     assert CHECKS[65].judge(tail).verdict == "holds"
 
 
+@pytest.mark.false_world(64, 69)
 def test_gradients_of_a_trained_world(rng):
     measured = class_gradients.measure_gradients("quick", rng, worlds=["gaussian"], num_seeds=2, epochs=1)
     part = measured["gaussian"]
@@ -263,6 +278,7 @@ def test_unseen_clusters_are_counted():
     assert frequency_bias._unseen_clusters(means, means.reshape(4, 4)[:3]) == 1
 
 
+@pytest.mark.false_world(63)
 def test_clients_dealt_without_regard_to_class_are_not_skewed(rng):
     def deal(targets, num_clients, _shards, rng):
         return federated.deal_samples(targets, num_clients, 0, rng)

@@ -70,7 +70,7 @@ def test_a_stack_trains_every_member_as_it_would_be_trained_alone(pool):
     models = [seeded(lambda: MLP(4, CLASSES, hidden=6), position).double() for position in range(4)]
     stack = StackedModel(models)
     test = inputs[:30], targets[:30]
-    histories = fit_stacked(
+    histories, last_logits = fit_stacked(
         stack,
         inputs,
         targets,
@@ -83,6 +83,7 @@ def test_a_stack_trains_every_member_as_it_would_be_trained_alone(pool):
         test=test,
         evaluate_every=3,
     )
+    torch.testing.assert_close(last_logits, predict_stacked(stack, test[0]))
     for position, (model, member, history) in enumerate(zip(models, members(), histories, strict=True)):
         alone = fit(
             model,
@@ -157,7 +158,8 @@ def test_neighbours_with_one_loss_are_computed_in_one_call(pool):
 
 def test_without_test_and_validation_only_the_losses_are_recorded(pool):
     who = [Member(torch.arange(20), lambda _e: mean_loss(None), torch.Generator().manual_seed(0))]
-    (history,) = small_fit(stack_of(1), pool, who)
+    (history,), logits = small_fit(stack_of(1), pool, who)
+    assert logits is None
     assert history.accuracy == {}
     assert history.evaluated == [0]
     assert history.epochs == 1
@@ -167,7 +169,7 @@ def test_a_stack_of_convolutions_trains(pool):
     images = pool[0].reshape(60, 1, 2, 2).repeat(1, 1, 2, 2)
     stack = StackedModel([seeded(lambda: SmallCNN(1, CLASSES), seed).double() for seed in range(2)])
     who = [Member(torch.arange(60), lambda _e: mean_loss(None), torch.Generator().manual_seed(0)) for _ in range(2)]
-    histories = small_fit(stack, (images, pool[1]), who, epochs=4)
+    histories, _ = small_fit(stack, (images, pool[1]), who, epochs=4)
     assert histories[0].train_loss[-1] < histories[0].train_loss[0]
 
 

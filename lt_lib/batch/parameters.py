@@ -6,7 +6,11 @@ an unknown name or a wrong type is an error.
 
 import ast
 import json
+import math
+import operator
+import re
 import tokenize
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,6 +18,10 @@ from io import StringIO
 from typing import Any
 
 PROFILES = ("quick", "small", "paper")
+_NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+_BOUND = re.compile(rf"(>=|<=|>|<) {_NUMBER}")
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_INTERVAL = re.compile(rf"\bin \[{_NUMBER}, {_NUMBER}\]")
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,16 @@ class Parameter:
     annotation: str
     default: Any
     comment: str
+
+    @property
+    def bounds(self) -> list[tuple[str, float]]:
+        """Limits that the comment of a number states: ``>= 0``, ``< 1`` or ``in [0, 1]``."""
+        if not {"int", "float"} & _kinds(self.annotation):
+            return []
+        found = [(sign, float(number)) for sign, number in _BOUND.findall(self.comment)]
+        for low, high in _INTERVAL.findall(self.comment):
+            found += [(">=", float(low)), ("<=", float(high))]
+        return found
 
 
 def read_parameters(source: str) -> list[Parameter]:
@@ -142,6 +160,38 @@ def unknown_name(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=3)
     hint = f" Nearest: {', '.join(near)}." if near else ""
     return f"`{name}` must be a parameter of the notebook ({', '.join(known)}), got an unknown name.{hint}"
+
+
+def parameter_problem(parameter: Parameter, value: object) -> str:
+    """What is wrong with a value: its type, a number that is not finite, or one outside the stated limits.
+
+    Returns:
+        One sentence, empty if nothing is wrong.
+    """
+    try:
+        check_type(parameter.name, parameter.annotation, value)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if not math.isfinite(value):
+        return f"`{parameter.name}` must be finite, got {value!r}."
+    for sign, limit in parameter.bounds:
+        if not _COMPARE[sign](value, limit):
+            return f"`{parameter.name}` must be {sign} {limit:g}, got {value!r}."
+    return ""
+
+
+def resolve_value(parameter: Parameter, value: Any) -> Any:
+    """The value as the notebook will see it: an ``int`` for a ``float`` is widened, texts are in Unicode's NFC form."""
+    kinds = _kinds(parameter.annotation)
+    if "float" in kinds and "int" not in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+def _kinds(annotation: str) -> set[str]:
+    return {ast.unparse(option) for option in _options(ast.parse(annotation, mode="eval").body)}
 
 
 def _options(annotation: ast.expr) -> list[ast.expr]:

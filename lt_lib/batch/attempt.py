@@ -1,0 +1,364 @@
+"""One attempt at one run, as a process of its own: `python -m lt_lib.batch.attempt`.
+
+The first line of standard input says what to do, as JSON; the last line of standard output says how it ended. The
+input stays open for as long as the attempt shall live: when it closes, whoever started the attempt is gone, and the
+attempt ends its kernel and itself. An attempt alone publishes its run, and only after its own look at the result.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lt_lib._paths import write_whole
+from lt_lib.batch.kernels import execute_notebook
+from lt_lib.batch.outcomes import final_failure
+from lt_lib.batch.place import HEARTBEAT, Claim, DamagedRun, Place, manifest_of
+from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, host_name, start_mark
+
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
+_GRACE = 20.0
+
+
+def main() -> None:
+    """Read what to do, do it, say how it ended, and leave nothing behind."""
+    task = json.loads(sys.stdin.buffer.readline())
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    adopt_orphans()
+    try:
+        report = _attempt(task)
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        report = {"kind": "storage", "message": str(error)}
+    os.write(answers, (json.dumps(report) + "\n").encode())
+    # Without waiting for threads: everything that matters is on disk.
+    os._exit(0)
+
+
+class Guard:
+    """Ends the kernel when the attempt must end, from a thread that no cell can hold up.
+
+    Args:
+        place: the place.
+        claim: the claim to keep alive.
+        session: the driver, which may ask for an end.
+        seconds: time limit of the attempt, None for no limit.
+    """
+
+    def __init__(self, place: Place, claim: Claim, session: str, seconds: float | None) -> None:
+        self.reason: tuple[str, str] | None = None
+        self._claim = claim
+        self._stop_mark = place.stop_mark(session)
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds if seconds else math.inf
+        self._finished = threading.Event()
+
+    def start(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._wait_for_parent, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def trip(self, kind: str, message: str) -> None:
+        """Tell the run to end. The first reason stays."""
+        if self.reason is None:
+            self.reason = (kind, message)
+
+    def finish(self) -> None:
+        """Stop watching: the notebook has ended."""
+        self._finished.set()
+
+    def _wait_for_parent(self) -> None:
+        while os.read(0, 4096):
+            pass
+        self.trip("interrupted", "the process that started it is gone")
+
+    def _watch(self) -> None:
+        beat = time.monotonic()
+        tripped = None
+        while not self._finished.wait(0.2):
+            now = time.monotonic()
+            if now > self._deadline:
+                self.trip("timeout", f"stopped after {self._seconds:g} s")
+            if self._stop_mark.exists():
+                self.trip("interrupted", "the batch was told to stop")
+            if now - beat > HEARTBEAT:
+                beat = now
+                if not self._claim.beat():
+                    self.trip("interrupted", "another process took the run over")
+            if self.reason is not None:
+                tripped = tripped or now
+                end_descendants()
+                if now - tripped > _GRACE:
+                    self._claim.release()
+                    os._exit(3)
+
+
+def _attempt(task: Mapping[str, Any]) -> dict[str, Any]:
+    place, run = Place(Path(task["place"])), task["run"]
+    claim = place.claim(run, task["session"])
+    if claim is None:
+        return {"kind": "busy"}
+    guard = Guard(place, claim, task["session"], task["run_timeout"])
+    signal.signal(signal.SIGTERM, lambda *_: guard.trip("interrupted", "the attempt was told to stop"))
+    guard.start()
+    try:
+        try:
+            if place.manifest(run, task["digest"]) is not None:
+                return {"kind": "done", "cached": True}
+        except DamagedRun as error:
+            place.quarantine(run, str(error))
+        place.close_abandoned(run, task["session"])
+        failure = final_failure(place.outcomes(run), task["attempts"])
+        if failure is not None:
+            return {**failure, "final": True}
+        return _execute(task, place, guard)
+    finally:
+        guard.finish()
+        claim.release()
+
+
+def _execute(task: Mapping[str, Any], place: Place, guard: Guard) -> dict[str, Any]:
+    folder = place.new_attempt(task["run"])
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    started = time.time()
+    note = {
+        "host": host_name(),
+        "pid": os.getpid(),
+        "mark": start_mark(os.getpid()),
+        "session": task["session"],
+        "started": started,
+    }
+    write_whole(folder / "attempt.json", json.dumps(note))
+    os.environ |= _environment(task)
+    os.chdir(folder)
+    kernel = _Kernel(folder, note)
+    outcome = _run_notebook(task, place, guard, folder, kernel)
+    seconds = time.time() - started
+    left = descendants()
+    end_descendants()
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    # Linux counts in KiB, macOS in bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit, 1)
+    outcome |= {"seconds": round(seconds, 3), "peak_memory_mb": peak, "ended_processes": len(left)}
+    # Nothing may write into the folder once its files are counted.
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    os.chdir("/")
+    if outcome["kind"] == "done":
+        outcome = _publish(task, place, folder, outcome, started)
+    if outcome["kind"] != "done":
+        with contextlib.suppress(OSError):
+            place.note_outcome(folder, outcome)
+    return {**outcome, "attempt": folder.name, "folder": str(folder)}
+
+
+class _Kernel:
+    """Notes the kernel's process as soon as there is one, and how it ended."""
+
+    def __init__(self, folder: Path, note: dict[str, Any]) -> None:
+        self.manager: Any = None
+        self._folder = folder
+        self._note = note
+        self._kills = _out_of_memory_kills()
+
+    def note(self, manager: Any) -> None:
+        """Keep the manager, and write down the kernel's number once it runs."""
+        self.manager = manager
+        original = manager._async_launch_kernel
+
+        async def launch(command: list[str], **options: Any) -> None:
+            await original(command, **options)
+            pid = manager.provisioner.process.pid
+            text = json.dumps(self._note | {"kernel": pid, "kernel_mark": start_mark(pid)})
+            write_whole(self._folder / "attempt.json", text)
+
+        manager._async_launch_kernel = launch
+
+    def end(self) -> str:
+        """How the kernel's process ended, in words."""
+        process = getattr(getattr(self.manager, "provisioner", None), "process", None)
+        code = process.poll() if process is not None else None
+        if code is None:
+            return "the kernel does not answer"
+        words = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        hint = ", most likely because memory ran out" if _out_of_memory_kills() > self._kills else ""
+        return f"the kernel's process ended {words}{hint}"
+
+
+def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: Path, kernel: _Kernel) -> dict[str, Any]:
+    """Execute the notebook in the current folder and judge the result."""
+    import nbclient.exceptions
+    import papermill
+
+    parameters = dict(task["parameters"]) | {"out_dir": str(folder / "out")}
+    if "checkpoint" in task["filled"]:
+        parameters["checkpoint"] = str(place.work_folder(task["run"]) / "checkpoint")
+    try:
+        shutil.copyfile(Path(task["pin"]) / "notebook.ipynb", "source.ipynb")
+        execute_notebook(
+            Path("source.ipynb"),
+            Path("notebook.ipynb"),
+            parameters,
+            folder=folder,
+            cell_timeout=task["cell_timeout"],
+            on_kernel=kernel.note,
+        )
+        os.unlink("source.ipynb")
+        outcome = _judge(task, folder)
+    except papermill.PapermillExecutionError as error:
+        full = re.match(r"\[Errno (\d+)\]", str(error.evalue))
+        kind = "storage" if full and int(full.group(1)) in _STORAGE_ERRORS else "notebook-error"
+        outcome = {"kind": kind, "message": f"{error.ename}: {error.evalue}", "cell": error.exec_count}
+    except nbclient.exceptions.DeadKernelError:
+        outcome = {"kind": "kernel-died", "message": kernel.end()}
+    except nbclient.exceptions.CellTimeoutError:
+        outcome = {"kind": "timeout", "message": f"a cell took longer than {task['cell_timeout']:g} s"}
+    except OSError as error:
+        kind = "storage" if error.errno in _STORAGE_ERRORS else "kernel-start"
+        outcome = {"kind": kind, "message": str(error)}
+    except Exception as error:  # a kernel fails to start in many ways; after its first cell it is one that died
+        started = any(_counts("notebook.ipynb"))
+        outcome = {"kind": "kernel-died" if started else "kernel-start", "message": f"{type(error).__name__}: {error}"}
+    if guard.reason is not None and outcome["kind"] != "done":
+        outcome = {"kind": guard.reason[0], "message": guard.reason[1]}
+    if outcome["kind"] in ("timeout", "kernel-died", "early-exit"):
+        outcome.setdefault("cell", sum(count is not None for count in _counts("notebook.ipynb")) or None)
+    return outcome
+
+
+def _judge(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Our own look at a finished notebook, since papermill also calls notebooks complete that are not."""
+    counts = _counts("notebook.ipynb")
+    if None in counts:
+        return {"kind": "early-exit", "message": f"{counts.count(None)} of {len(counts)} code cells did not run"}
+    for name in task["done_files"]:
+        if not (folder / "out" / name).is_file():
+            return {"kind": "result-invalid", "message": f"{name} is missing"}
+    if task["done_metrics"] or "result.json" in task["done_files"]:
+        try:
+            result = json.loads((folder / "out" / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            return {"kind": "result-invalid", "message": f"result.json cannot be read: {error}"}
+        for name, (low, high) in task["done_metrics"].items():
+            value = result
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            good = isinstance(value, int | float) and math.isfinite(value)
+            if not good or not (low is None or value >= low) or not (high is None or value <= high):
+                allowed = " and ".join([f">= {low:g}"] * (low is not None) + [f"<= {high:g}"] * (high is not None))
+                return {
+                    "kind": "result-invalid",
+                    "message": f"{name} must be finite {allowed}".rstrip() + f": {value!r}",
+                }
+    return {"kind": "done"}
+
+
+def _counts(path: str) -> list[int | None]:
+    """Execution counts of the code cells that hold something."""
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [c["execution_count"] for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+
+
+def _publish(
+    task: Mapping[str, Any], place: Place, folder: Path, outcome: dict[str, Any], started: float
+) -> dict[str, Any]:
+    (folder / "attempt.json").unlink()
+    earlier = [
+        {key: value for key, value in past.items() if key in ("kind", "message", "seconds")}
+        for past in place.outcomes(task["run"])
+    ]
+    manifest = manifest_of(
+        folder,
+        run=task["run"],
+        digest=task["digest"],
+        notebook=task["notebook"],
+        notebook_digest=task["notebook_digest"],
+        sources_digest=task["sources_digest"],
+        parameters=task["parameters"],
+        started=round(started, 3),
+        seconds=outcome["seconds"],
+        peak_memory_mb=outcome["peak_memory_mb"],
+        earlier_attempts=earlier,
+        provenance=_provenance(task),
+    )
+    try:
+        write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        first = place.publish(task["run"], folder)
+    except OSError as error:
+        (folder / "manifest.json").unlink(missing_ok=True)
+        if error.errno in _STORAGE_ERRORS:
+            return {**outcome, "kind": "storage", "message": str(error)}
+        raise
+    place.drop_attempts(task["run"])
+    return outcome if first else {**outcome, "duplicate": True}
+
+
+def _environment(task: Mapping[str, Any]) -> dict[str, str]:
+    """What the kernel sees besides what this process saw."""
+    modules = [str(Path(task["pin"]) / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = dict.fromkeys(_THREAD_VARIABLES, str(task["cpus"]))
+    variables |= {"PYTHONPATH": os.pathsep.join(modules), "TQDM_DISABLE": "1"}
+    if "LT_DATA" not in os.environ and task["data_root"]:
+        variables["LT_DATA"] = task["data_root"]
+    if task["devices"] is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = task["devices"]
+    return variables
+
+
+def _provenance(task: Mapping[str, Any]) -> dict[str, Any]:
+    import hashlib
+    from importlib.metadata import distributions
+
+    packages = sorted({f"{item.metadata['Name']}=={item.version}".lower() for item in distributions()})
+    versions = dict(package.split("==", 1) for package in packages)
+    kept = ("lt-lib", "torch", "numpy", "papermill", "ipykernel")
+    return {
+        **task["provenance"],
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: versions[name] for name in kept if name in versions},
+        "environment_digest": hashlib.sha256("\n".join(packages).encode()).hexdigest(),
+        "threads": task["cpus"],
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "scheduler_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes of our control group the system has killed for lack of memory."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        group = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].partition("::")[2]
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+        return int(re.findall(r"^oom_kill (\d+)$", events, flags=re.MULTILINE)[0])
+    return 0
+
+
+if __name__ == "__main__":
+    main()

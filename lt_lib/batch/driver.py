@@ -1,0 +1,345 @@
+"""Drives one grid to its end: submits what is not done, as much as there are workers, and learns from the place."""
+
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lt_lib._paths import source_tree
+from lt_lib.batch.engines import Engine, EngineError
+from lt_lib.batch.grid import FILLED
+from lt_lib.batch.outcomes import describe, final_failure
+from lt_lib.batch.place import HEARTBEAT, Claim, Place
+from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_text, write_pin
+from lt_lib.batch.states import survey
+
+DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
+_STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+# Seconds before the next try when somebody else works on a run, and after a kernel that did not start (times tries).
+_BUSY_PAUSE, _START_PAUSE = 0.5, 1.0
+
+
+@dataclass
+class Summary:
+    """What a batch did.
+
+    Attributes:
+        exit_code: see the constants of this module; 128 plus the signal's number after an interrupt.
+        cached: runs that were done before.
+        done: runs done by this call, with seconds.
+        failed: runs that failed, with the reason in words.
+        left: runs that are neither.
+        duplicates: runs that another process published first.
+        message: why the batch ended early, empty otherwise.
+        seconds: wall time.
+    """
+
+    exit_code: int = DONE
+    cached: list[str] = field(default_factory=list)
+    done: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    message: str = ""
+    seconds: float = 0.0
+
+
+class PlaceBusy(RuntimeError):
+    """Another driver works on the same grid in the same place."""
+
+
+def run_batch(
+    plan: Plan,
+    place: Place,
+    make_engine: Callable[[], Engine],
+    *,
+    join: bool = False,
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Bring every run of a plan to its end.
+
+    Args:
+        plan: what to run.
+        place: where results go.
+        make_engine: starts the engine; called only if there is something to run.
+        join: work beside another driver of the same grid instead of refusing.
+        say: receives lines of progress.
+
+    Returns:
+        What happened.
+
+    Raises:
+        PlaceBusy: another driver holds the grid and `join` is False.
+        EngineError: the engine did not start.
+        OSError: the place cannot be written.
+    """
+    place.open()
+    session = secrets.token_hex(6)
+    with _held(place, f"grid.{plan.grid.name}", session, join) as claim:
+        place.save_plan(plan.grid.name, plan.grid.text, plan_text(plan))
+        pin = place.save_pin(plan.pin, lambda target: write_pin(plan, target))
+        drive = _Drive(plan, place, session, pin, claim, say)
+        try:
+            return drive.run(make_engine)
+        finally:
+            place.stop_mark(session).unlink(missing_ok=True)
+
+
+def make_task(plan: Plan, run: Run, place: Place, session: str, pin: Path, provenance: Mapping[str, Any]) -> dict:
+    """What an attempt needs to know, as JSON."""
+    grid = plan.grid
+    bounds = {name: [_finite(metric.minimum), _finite(metric.maximum)] for name, metric in grid.done.metrics.items()}
+    tree = source_tree()
+    return {
+        "place": str(place.folder),
+        "session": session,
+        "run": run.id,
+        "digest": run.digest,
+        "parameters": dict(run.parameters),
+        "filled": [parameter.name for parameter in grid.notebook.parameters if parameter.name in FILLED],
+        "notebook": grid.notebook.path.name,
+        "notebook_digest": plan.notebook_digest,
+        "sources_digest": plan.sources_digest,
+        "pin": str(pin),
+        "done_files": list(grid.done.files),
+        "done_metrics": bounds,
+        "run_timeout": grid.limits.run_timeout,
+        "cell_timeout": grid.limits.cell_timeout,
+        "attempts": grid.limits.attempts,
+        "cpus": grid.resources.cpus,
+        "devices": None if grid.resources.gpus else "",
+        "data_root": str(tree / "data") if tree else "",
+        "provenance": dict(provenance),
+    }
+
+
+def describe_run(run: Run, varied: Sequence[str]) -> str:
+    """A run by what sets it apart."""
+    settings = " ".join(f"{name}={run.parameters[name]}" for name in varied)
+    return f"{run.id} {settings}".rstrip()
+
+
+class _Drive:
+    """The state of one call of `run_batch`; everything that matters is on disk as well."""
+
+    def __init__(
+        self, plan: Plan, place: Place, session: str, pin: Path, claim: Claim | None, say: Callable[[str], None]
+    ) -> None:
+        self.plan, self.place, self.session, self.pin, self.claim, self.say = plan, place, session, pin, claim, say
+        self.runs = {run.id: run for run in plan.runs}
+        self.summary = Summary()
+        self.pending: deque[str] = deque()
+        self.waiting: list[tuple[float, str]] = []
+        self.in_flight: set[str] = set()
+        self.losses: dict[str, int] = {}
+        self.signals: list[int] = []
+        self.stopping = False
+
+    def run(self, make_engine: Callable[[], Engine]) -> Summary:
+        start = time.monotonic()
+        self._look()
+        if self.pending:
+            with _catching(self.signals):
+                self._work(make_engine, start)
+        unsettled = {*self.pending, *self.in_flight, *(run for _, run in self.waiting)}
+        # An attempt that was told to stop may have been about to publish.
+        self.summary.left += [run for run in self.runs if run in unsettled and not self.place.run_folder(run).exists()]
+        if self.summary.exit_code == DONE and (self.summary.failed or self.summary.left):
+            self.summary.exit_code = INCOMPLETE
+        self.summary.seconds = time.monotonic() - start
+        return self.summary
+
+    def _look(self) -> None:
+        plan = {
+            "runs": [{"id": run.id, "digest": run.digest, "parameters": run.parameters} for run in self.plan.runs],
+            "attempts": self.plan.grid.limits.attempts,
+        }
+        for state in survey(self.place, plan):
+            if state.state == "done":
+                self.summary.cached.append(state.id)
+            elif state.state == "failed":
+                self.summary.failed[state.id] = state.reason
+            else:
+                if state.state == "damaged":
+                    self.place.quarantine(state.id, state.reason)
+                    self.say(f"damaged, runs again: {self._name(state.id)}: {state.reason}")
+                self.pending.append(state.id)
+        if self.summary.failed:
+            self.say(f"{len(self.summary.failed)} runs failed before; `lt-lib retry` lets them run again")
+
+    def _work(self, make_engine: Callable[[], Engine], start: float) -> None:
+        engine = make_engine()
+        provenance = _provenance()
+        self._begin = time.monotonic()
+        beat = 0.0
+        try:
+            while self.pending or self.waiting or self.in_flight:
+                now = time.monotonic()
+                if self.claim is not None and now - beat > HEARTBEAT:
+                    self.claim.beat()
+                    beat = now
+                if self.signals and not self.stopping:
+                    self._stop(f"interrupted by {signal.Signals(self.signals[0]).name}", _STOPPED[self.signals[0]])
+                if self.stopping:
+                    break
+                self._submit(engine, provenance)
+                for run, report in engine.collect(0.2):
+                    self.in_flight.discard(run)
+                    self._settle(run, report)
+            if self.stopping and not self.signals:
+                self._drain(engine)
+        except EngineError as error:
+            self.summary.exit_code, self.summary.message = NO_ENGINE, str(error)
+        finally:
+            self._end(engine)
+
+    def _submit(self, engine: Engine, provenance: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        ready = [run for moment, run in self.waiting if moment <= now]
+        self.waiting = [(moment, run) for moment, run in self.waiting if moment > now]
+        self.pending.extend(ready)
+        while self.pending and len(self.in_flight) < engine.slots:
+            run = self.pending.popleft()
+            self.in_flight.add(run)
+            engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, self.pin, provenance))
+
+    def _settle(self, run: str, report: Mapping[str, Any]) -> None:
+        kind = report["kind"]
+        if kind == "done":
+            if report.get("cached") or report.get("duplicate"):
+                self.summary.duplicates.append(run)
+            self.summary.done[run] = report.get("seconds", 0.0)
+            self._progress("done", run, f"in {report.get('seconds', 0.0):.1f} s")
+        elif kind == "busy":
+            self.waiting.append((time.monotonic() + _BUSY_PAUSE, run))
+        elif kind == "storage":
+            self.pending.append(run)
+            if not self.stopping:
+                self._stop(describe(report), STORAGE)
+        elif kind == "interrupted":
+            self.pending.append(run)
+        else:
+            self._settle_failure(run, report)
+
+    def _settle_failure(self, run: str, report: Mapping[str, Any]) -> None:
+        limits = self.plan.grid.limits
+        lost = report["kind"] == "worker-lost" and not report.get("final")
+        self.losses[run] = self.losses.get(run, 0) + lost
+        failure: Mapping[str, Any] | None = report if report.get("final") else None
+        failure = failure or final_failure(self.place.outcomes(run), limits.attempts)
+        if failure is None and self.losses[run] >= limits.attempts:
+            failure = report
+        if failure is None:
+            self.say(f"again: {self._name(run)}: {describe(report)}")
+            pause = _START_PAUSE if report["kind"] == "kernel-start" else 0.0
+            self.waiting.append((time.monotonic() + pause, run))
+            return
+        self.summary.failed[run] = describe(failure)
+        self._progress("FAILED", run, describe(failure))
+        if failure.get("attempt"):
+            self.say(f"  see {self.place.folder / 'attempts' / run / failure['attempt']}")
+        if len(self.summary.failed) >= limits.max_failures and not self.stopping:
+            self._stop(f"{len(self.summary.failed)} runs failed, the limit of this grid", INCOMPLETE)
+
+    def _stop(self, message: str, code: int) -> None:
+        self.stopping = True
+        self.summary.message, self.summary.exit_code = message, code
+        self.say(f"{message}; no further run is started")
+
+    def _drain(self, engine: Engine) -> None:
+        """Let the runs that have begun finish."""
+        while self.in_flight and not self.signals:
+            for run, report in engine.collect(0.2):
+                self.in_flight.discard(run)
+                self._settle(run, report)
+
+    def _end(self, engine: Engine) -> None:
+        """Close the engine; attempts that still run are told to end, and killed on a second signal."""
+        if self.in_flight:
+            with suppress(OSError):
+                self.place.stop_mark(self.session).touch()
+        closing = threading.Thread(target=engine.close)
+        closing.start()
+        while closing.is_alive():
+            closing.join(0.1)
+            if len(self.signals) > 1:
+                engine.close(kill=True)
+                break
+        closing.join()
+
+    def _progress(self, word: str, run: str, text: str) -> None:
+        summary = self.summary
+        settled = len(summary.cached) + len(summary.done) + len(summary.failed)
+        line = f"[{settled}/{len(self.runs)}] {word} {self._name(run)} {text}"
+        left = len(self.runs) - settled
+        if summary.done and left:
+            rate = len(summary.done) / (time.monotonic() - self._begin)
+            line += f" - {_in_words(left / rate)} left" if rate else ""
+        self.say(line)
+
+    def _name(self, run: str) -> str:
+        return describe_run(self.runs[run], self.plan.grid.varied)
+
+
+@contextmanager
+def _held(place: Place, name: str, session: str, join: bool) -> Iterator[Claim | None]:
+    claim = place.claim(name, session)
+    if claim is None and not join:
+        holder = place.holder(name) or {}
+        raise PlaceBusy(
+            f"Another batch (process {holder.get('pid')} on {str(holder.get('host', '')).split(' ')[0]}) works on this "
+            "grid in this place. Wait for it, or work beside it with --join."
+        )
+    try:
+        yield claim
+    finally:
+        if claim is not None:
+            claim.release()
+
+
+@contextmanager
+def _catching(signals: list[int]) -> Iterator[None]:
+    """Collect interrupts in a list while the block runs; only the main thread can."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, note) for number in _STOPPED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _provenance() -> dict[str, Any]:
+    """What the driver knows about the code that is run."""
+    found: dict[str, Any] = {"commit": None, "modified": None}
+    tree = PACKAGE.parent
+    with suppress(OSError, subprocess.SubprocessError):
+        git = ["git", "-C", str(tree)]
+        done = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
+        state = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, timeout=20, check=True)
+        found = {"commit": done.stdout.strip(), "modified": bool(state.stdout)}
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

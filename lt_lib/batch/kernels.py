@@ -1,0 +1,128 @@
+"""One notebook, one kernel, in this process: papermill with a private kernel that cannot outlive us."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lt_lib.batch.processes import start_mark
+
+_PREFIX = "lt-kernel"
+# A Unix socket's path must stay below some 104 bytes, and the kernel's sockets add a little to the folder's name.
+LONGEST_SOCKET_FOLDER = 80
+_LAUNCH = """
+import os, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # die with the parent, whatever the cell is doing
+if os.getppid() != {parent}:
+    os._exit(1)
+if sys.path[0] == "":
+    del sys.path[0]
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
+
+
+def execute_notebook(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, Any],
+    *,
+    folder: Path,
+    cell_timeout: float | None = None,
+    on_kernel: Callable[[Any], None] = lambda manager: None,
+) -> None:
+    """Run a notebook; must be called in the main thread of a process that runs nothing else.
+
+    Args:
+        source: the notebook.
+        target: where the executed copy is written, cell by cell.
+        parameters: values that were checked before, see `lt_lib.batch.parameters`.
+        folder: working directory of the kernel.
+        cell_timeout: seconds for one cell, None for no limit.
+        on_kernel: called with the kernel's manager before the kernel starts.
+
+    Raises:
+        ValueError: a path holds braces, which papermill would replace.
+        papermill.PapermillExecutionError: a cell raised an error.
+        nbclient.exceptions.DeadKernelError, CellTimeoutError, RuntimeError: the kernel died, hung or did not start.
+    """
+    import papermill
+
+    for path in (source, target):
+        if "{" in str(path) or "}" in str(path):
+            raise ValueError(f"`path` must hold no braces, which papermill replaces, got {str(path)!r}.")
+    with _socket_folder() as sockets:
+        manager = _manager(sockets)
+        on_kernel(manager)
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(target),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                km=manager,
+                cwd=str(folder),
+                start_timeout=120,
+                execution_timeout=cell_timeout,
+                progress_bar=False,
+            )
+        finally:
+            # papermill leaves a kernel running that it did not make itself.
+            process = getattr(manager.provisioner, "process", None)
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+def socket_base() -> Path:
+    """The folder for socket folders: local, writable, and with a short name."""
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
+    for candidate in candidates:
+        if candidate and len(candidate) < LONGEST_SOCKET_FOLDER - 40 and os.access(candidate, os.W_OK | os.X_OK):
+            return Path(candidate)
+    raise OSError(f"No folder with a short name for kernel sockets: looked at {', '.join(filter(None, candidates))}.")
+
+
+def stale_socket_folders() -> list[Path]:
+    """Socket folders whose process is gone."""
+    found = []
+    for path in socket_base().glob(f"{_PREFIX}.*.*.*"):
+        _, pid, mark, _ = path.name.split(".")
+        if pid.isdigit() and start_mark(int(pid)) != mark and path.stat().st_uid == os.getuid():
+            found.append(path)
+    return found
+
+
+@contextlib.contextmanager
+def _socket_folder() -> Iterator[Path]:
+    for path in stale_socket_folders():
+        shutil.rmtree(path, ignore_errors=True)
+    name = f"{_PREFIX}.{os.getpid()}.{start_mark(os.getpid())}.{secrets.token_hex(3)}"
+    folder = socket_base() / name
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _manager(sockets: Path) -> Any:
+    from jupyter_client.manager import AsyncKernelManager
+
+    class PrivateKernelManager(AsyncKernelManager):
+        """Starts this interpreter's kernel, whichever kernels are installed by name."""
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            launch = _LAUNCH.format(parent=os.getpid())
+            return [sys.executable, "-c", launch, "-f", self.connection_file, *(extra_arguments or [])]
+
+    # Sockets in a folder of our own: no port can be taken twice when several kernels start at once.
+    transport = {"transport": "ipc", "ip": str(sockets / "s")} if os.name == "posix" else {}
+    return PrivateKernelManager(kernel_name="python3", connection_file=str(sockets / "kernel.json"), **transport)
