@@ -33,8 +33,8 @@ bench: env ## measure speed against plain loops and other libraries
 
 claims: env ## judge every claim at the quick profile and write results/claims-quick.csv
 	@$(PY) -m lt_lib claims --out runs/claims
-	@cp runs/claims/claims.csv results/claims-quick.csv
-	@cp runs/claims/errata.csv results/errata-quick.csv
+	@for part in claims.csv claims.json errata.csv; do \
+		target=results/$${part%.*}-quick.$${part##*.}; cp runs/claims/$$part $$target.tmp && mv $$target.tmp $$target; done
 
 test: lint ## lint, unit tests, doctests, and all stored notebooks against a fresh run
 	@tools/test.sh

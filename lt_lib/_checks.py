@@ -156,6 +156,24 @@ def check_per_class(
             raise ValueError(f"`{argument}` must be finite and {bound}, got values from {low:g} to {high:g}.")
 
 
+def check_real_array(values: Any, argument: str, *, finite: bool = True) -> np.ndarray:
+    """Return numbers of any shape as float64; with `finite`, none of them NaN or infinite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"`{argument}` must be real numbers, got {values!r}.")
+    array = array.astype(np.float64)
+    if finite:
+        check_all(np.isfinite(array), argument, "be finite", array)
+    return array
+
+
+def check_all(passed: Any, argument: str, condition: str, values: np.ndarray) -> None:
+    """Check that a condition, such as "be > 0", holds for every number; the first one that fails is named."""
+    wrong = ~np.asarray(passed)
+    if np.any(wrong):
+        raise ValueError(f"`{argument}` must {condition}, got {np.asarray(values)[wrong].flat[0]:g}.")
+
+
 def _kind(value: Any) -> str:
     return f"a tensor of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from lt_lib import data
+from lt_lib.batch import _commands as batch_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +53,7 @@ def _claims(options: argparse.Namespace) -> int:
     from lt_lib.claims import judging, ledger, report
 
     rows = ledger.select(options.id) if options.id else ledger.ledger()
+    folder = report.prepare_folder(options.out, rows) if options.out else None
     claims = []
     for outcome in judging.judge_rows(rows, options.profile, seed=options.seed, workers=options.workers):
         claims.append(outcome)
@@ -60,8 +62,8 @@ def _claims(options: argparse.Namespace) -> int:
             print(f"\r{len(claims)} of {len(rows)} rows", end=end, file=sys.stderr, flush=True)
     errata = [] if options.id else judging.judge_errata(claims, options.profile, seed=options.seed)
     print(report.claims_text(claims, errata))
-    if options.out:
-        print("wrote", ", ".join(map(str, report.write_report(options.out, claims, errata))))
+    if folder:
+        print("wrote", ", ".join(map(str, report.write_report(folder, claims, errata, seed=options.seed))))
     return 1 if any(outcome.verdict == "broken" for outcome in (*claims, *errata)) else 0
 
 
@@ -82,11 +84,17 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=function)
     command = groups.add_parser("claims", help="judge the claims of the notes, and show their errata by running")
     command.add_argument(
-        "--id", type=int, nargs="+", metavar="N", help="rows of the ledger; all, and the errata, if absent"
+        "--id",
+        type=int,
+        action="extend",
+        nargs="+",
+        metavar="N",
+        help="rows of the ledger; all, and the errata, if absent",
     )
     command.add_argument("--profile", default="quick", help="quick (default), small or paper")
-    command.add_argument("--out", metavar="DIR", help="write claims.csv, claims.md and errata.csv there")
+    command.add_argument("--out", metavar="DIR", help="write claims.csv, claims.md, claims.json and errata.csv there")
     command.add_argument("--workers", type=int, help="processes; default: one per available core")
     command.add_argument("--seed", type=int, default=0, help="of everything random, default 0")
     command.set_defaults(command=_claims)
+    batch_commands.add_commands(groups)
     return parser

@@ -137,3 +137,14 @@ def test_per_class_values_above_zero():
 def test_counts_beyond_int64_are_refused_by_name():
     with pytest.raises(ValueError, match=r"`class_counts` must be below 2\*\*63"):
         _checks.check_counts([2**63, 1])
+
+
+def test_arrays_of_numbers_are_named_when_they_are_not():
+    assert _checks.check_real_array([1, 2], "widths").dtype == np.float64
+    with pytest.raises(TypeError, match="`widths` must be real numbers, got 'wide'"):
+        _checks.check_real_array("wide", "widths")
+    with pytest.raises(ValueError, match="`widths` must be finite, got inf"):
+        _checks.check_real_array([1.0, np.inf], "widths")
+    assert np.isinf(_checks.check_real_array(np.inf, "widths", finite=False))
+    with pytest.raises(ValueError, match="`widths` must be > 0, got -2"):
+        _checks.check_all(np.array([True, False]), "widths", "be > 0", np.array([1.0, -2.0]))

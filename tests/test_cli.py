@@ -92,12 +92,20 @@ def test_wrong_use_shows_the_usage(capsys, words):
 
 def test_claims_are_printed_and_written(capsys, tmp_path):
     # Row 4 is refuted, which is a finding and no failure.
-    assert cli.main(["claims", "--id", "62", "4", "--workers", "1", "--out", str(tmp_path / "new")]) == 0
+    assert cli.main(["claims", "--id", "62", "--id", "4", "--workers", "1", "--out", str(tmp_path / "new")]) == 0
     out = capsys.readouterr().out
     assert "refuted" in out
     assert "claims: 1 refuted, 1 holds\n" in out
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["claims.csv", "claims.md"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["claims.csv", "claims.json", "claims.md"]
     assert (tmp_path / "new" / "claims.csv").read_text().splitlines()[1].startswith("4,S0 L66,E,quick,refuted,0.645,")
+
+
+def test_an_output_folder_that_cannot_be_is_refused_at_once(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["claims", "--id", "62", "--workers", "1", "--out", str(tmp_path / "file")]) == 2
+    shown = capsys.readouterr()
+    assert "`out` must be a folder" in shown.err
+    assert shown.out == ""
 
 
 def test_claims_of_another_profile_are_not_judged(capsys):

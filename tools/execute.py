@@ -1,6 +1,5 @@
 """Run notebooks: through papermill with checked parameters, and through nbval against their stored outputs."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lt_lib.batch.kernels import execute_notebook
 from lt_lib.batch.parameters import check_values, read_parameters
 from tools.check import all_problems, parameters_source, read_notebook
 
@@ -68,39 +68,10 @@ def run_notebook(source: Path, target: Path, values: Mapping[str, Any]) -> None:
         ValueError: For an unknown parameter, or a path which papermill would take for a pattern.
         TypeError: For a parameter of the wrong type.
     """
-    # papermill and the kernel manager are slow to import, and checks do not need them.
-    import papermill
-    from jupyter_client.manager import AsyncKernelManager
-
     check_values(read_parameters(parameters_source(read_notebook(source))), values)
-    for path in (source, target):
-        if "{" in str(path) or "}" in str(path):
-            raise ValueError(f"`path` must hold no braces, which papermill replaces, got {str(path)!r}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.stem}.failed.ipynb")
-    with tempfile.TemporaryDirectory() as sockets:
-        # Sockets in a folder of our own: no port can be taken twice when several kernels start at once.
-        transport = {"transport": "ipc", "ip": f"{sockets}/s"} if os.name == "posix" else {}
-        manager = AsyncKernelManager(kernel_name="python3", **transport)
-
-        async def stop_kernel() -> None:
-            # papermill leaves a kernel running that it did not make itself.
-            if manager.has_kernel:
-                await manager.shutdown_kernel(now=True)
-
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(partial),
-                parameters=dict(values),
-                kernel_name="python3",
-                km=manager,
-                cwd=str(source.parent),
-                start_timeout=120,
-                progress_bar=False,
-            )
-        finally:
-            asyncio.run(stop_kernel())
+    execute_notebook(source, partial, values, folder=source.parent)
     os.replace(partial, target)
 
 

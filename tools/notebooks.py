@@ -69,7 +69,7 @@ def _run(notebook: Path, assignments: list[str], target: Path | None) -> int:
 
 
 def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
-    """Execute notebooks at the quick profile, two at a time, and bring ``figures/`` and its index up to date."""
+    """Execute notebooks at the quick profile, one per core, and bring ``figures/`` and its index up to date."""
     # matplotlib is slow to import, and the other commands do not need it.
     from tools.figure_index import write_index
 
@@ -86,7 +86,7 @@ def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
         print(line, flush=True)
         return done.returncode, done.stderr
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         results = list(pool.map(execute, paths))
     failures = [stderr for code, stderr in results if code != 0]
     if failures:

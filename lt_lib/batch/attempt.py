@@ -1,18 +1,17 @@
-"""One attempt at one run, as a process of its own: `python -m lt_lib.batch.attempt`.
+"""One attempt at one run, as a process of its own: `python -m lt_lib.batch.attempt [TASK REPORT]`.
 
 The first line of standard input says what to do, as JSON; the last line of standard output says how it ended. The
 input stays open for as long as the attempt shall live: when it closes, whoever started the attempt is gone, and the
-attempt ends its kernel and itself. An attempt alone publishes its run, and only after its own look at the result.
+attempt ends its kernel and itself. With two files as arguments the task is read from the first, the report goes to the
+second, and nobody needs to wait. An attempt alone publishes its run, and only after its own look at the result.
 """
 
 import contextlib
-import errno
 import json
 import math
 import os
 import platform
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -24,29 +23,37 @@ from typing import Any
 
 from lt_lib._paths import write_whole
 from lt_lib.batch.kernels import execute_notebook
+from lt_lib.batch.object_place import open_place
 from lt_lib.batch.outcomes import final_failure
-from lt_lib.batch.place import HEARTBEAT, Claim, DamagedRun, Place, manifest_of
+from lt_lib.batch.place import HEARTBEAT, STORAGE_ERRORS, Claim, DamagedRun, Place, manifest_of, storage_problem
 from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, host_name, start_mark
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
+_MEASURE_SECONDS = 1.0
 
 
 def main() -> None:
     """Read what to do, do it, say how it ended, and leave nothing behind."""
-    task = json.loads(sys.stdin.buffer.readline())
+    files = [Path(word) for word in sys.argv[1:]]
+    task = json.loads(files[0].read_bytes() if files else sys.stdin.buffer.readline())
     answers = os.dup(1)
     os.dup2(2, 1)
     adopt_orphans()
+    # The notebook's schema is checked by a library that, if it finds this one, builds a grammar of web addresses for
+    # 0.9 s at every start. It does without it, and notebooks hold no such addresses.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
-        report = _attempt(task)
-    except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+        report = _attempt(task, watch_parent=not files)
+    except Exception as error:
+        if not storage_problem(error):
             raise
         report = {"kind": "storage", "message": str(error)}
-    os.write(answers, (json.dumps(report) + "\n").encode())
+    if files:
+        write_whole(files[1], json.dumps(report))
+    else:
+        os.write(answers, (json.dumps(report) + "\n").encode())
     # Without waiting for threads: everything that matters is on disk.
     os._exit(0)
 
@@ -63,21 +70,31 @@ class Guard:
 
     def __init__(self, place: Place, claim: Claim, session: str, seconds: float | None) -> None:
         self.reason: tuple[str, str] | None = None
+        self.peak_memory = 0
         self._claim = claim
         self._stop_mark = place.stop_mark(session)
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds if seconds else math.inf
         self._finished = threading.Event()
 
-    def start(self) -> None:
-        """Begin to watch."""
-        threading.Thread(target=self._wait_for_parent, daemon=True).start()
+    def start(self, *, watch_parent: bool) -> None:
+        """Begin to watch; the end of standard input counts as the end of our parent, where there is one."""
+        if watch_parent:
+            threading.Thread(target=self._wait_for_parent, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def trip(self, kind: str, message: str) -> None:
         """Tell the run to end. The first reason stays."""
         if self.reason is None:
             self.reason = (kind, message)
+
+    def measure(self) -> None:
+        """Note how much memory everything below this process occupies now, in bytes."""
+        total = 0
+        for process in descendants():
+            with contextlib.suppress(Exception):
+                total += process.memory_info().rss
+        self.peak_memory = max(self.peak_memory, total)
 
     def finish(self) -> None:
         """Stop watching: the notebook has ended."""
@@ -89,14 +106,17 @@ class Guard:
         self.trip("interrupted", "the process that started it is gone")
 
     def _watch(self) -> None:
-        beat = time.monotonic()
+        beat = measured = time.monotonic()
         tripped = None
         while not self._finished.wait(0.2):
             now = time.monotonic()
             if now > self._deadline:
                 self.trip("timeout", f"stopped after {self._seconds:g} s")
-            if self._stop_mark.exists():
-                self.trip("interrupted", "the batch was told to stop")
+            if now - measured > _MEASURE_SECONDS:
+                measured = now
+                self.measure()
+                if self._stop_mark.exists():
+                    self.trip("interrupted", "the batch was told to stop")
             if now - beat > HEARTBEAT:
                 beat = now
                 if not self._claim.beat():
@@ -109,14 +129,14 @@ class Guard:
                     os._exit(3)
 
 
-def _attempt(task: Mapping[str, Any]) -> dict[str, Any]:
-    place, run = Place(Path(task["place"])), task["run"]
+def _attempt(task: Mapping[str, Any], *, watch_parent: bool) -> dict[str, Any]:
+    place, run = open_place(task["place"]), task["run"]
     claim = place.claim(run, task["session"])
     if claim is None:
         return {"kind": "busy"}
     guard = Guard(place, claim, task["session"], task["run_timeout"])
     signal.signal(signal.SIGTERM, lambda *_: guard.trip("interrupted", "the attempt was told to stop"))
-    guard.start()
+    guard.start(watch_parent=watch_parent)
     try:
         try:
             if place.manifest(run, task["digest"]) is not None:
@@ -148,20 +168,18 @@ def _execute(task: Mapping[str, Any], place: Place, guard: Guard) -> dict[str, A
         "started": started,
     }
     write_whole(folder / "attempt.json", json.dumps(note))
-    os.environ |= _environment(task)
+    os.environ |= _environment(task, place)
     os.chdir(folder)
     kernel = _Kernel(folder, note)
     outcome = _run_notebook(task, place, guard, folder, kernel)
     seconds = time.time() - started
     left = descendants()
     end_descendants()
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    # Linux counts in KiB, macOS in bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit, 1)
-    outcome |= {"seconds": round(seconds, 3), "peak_memory_mb": peak, "ended_processes": len(left)}
+    outcome |= {
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(guard.peak_memory / 1e6, 1),
+        "ended_processes": len(left),
+    }
     # Nothing may write into the folder once its files are counted.
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
@@ -217,7 +235,7 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
     if "checkpoint" in task["filled"]:
         parameters["checkpoint"] = str(place.work_folder(task["run"]) / "checkpoint")
     try:
-        shutil.copyfile(Path(task["pin"]) / "notebook.ipynb", "source.ipynb")
+        shutil.copyfile(place.pin_folder(task["pin"]) / "notebook.ipynb", "source.ipynb")
         execute_notebook(
             Path("source.ipynb"),
             Path("notebook.ipynb"),
@@ -225,19 +243,20 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
             folder=folder,
             cell_timeout=task["cell_timeout"],
             on_kernel=kernel.note,
+            at_end=guard.measure,
         )
         os.unlink("source.ipynb")
         outcome = _judge(task, folder)
     except papermill.PapermillExecutionError as error:
         full = re.match(r"\[Errno (\d+)\]", str(error.evalue))
-        kind = "storage" if full and int(full.group(1)) in _STORAGE_ERRORS else "notebook-error"
+        kind = "storage" if full and int(full.group(1)) in STORAGE_ERRORS else "notebook-error"
         outcome = {"kind": kind, "message": f"{error.ename}: {error.evalue}", "cell": error.exec_count}
     except nbclient.exceptions.DeadKernelError:
         outcome = {"kind": "kernel-died", "message": kernel.end()}
     except nbclient.exceptions.CellTimeoutError:
         outcome = {"kind": "timeout", "message": f"a cell took longer than {task['cell_timeout']:g} s"}
     except OSError as error:
-        kind = "storage" if error.errno in _STORAGE_ERRORS else "kernel-start"
+        kind = "storage" if storage_problem(error) else "kernel-start"
         outcome = {"kind": kind, "message": str(error)}
     except Exception as error:  # a kernel fails to start in many ways; after its first cell it is one that died
         started = any(_counts("notebook.ipynb"))
@@ -245,7 +264,7 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
     if guard.reason is not None and outcome["kind"] != "done":
         outcome = {"kind": guard.reason[0], "message": guard.reason[1]}
     if outcome["kind"] in ("timeout", "kernel-died", "early-exit"):
-        outcome.setdefault("cell", sum(count is not None for count in _counts("notebook.ipynb")) or None)
+        outcome.setdefault("cell", _reached("notebook.ipynb") or None)
     return outcome
 
 
@@ -276,13 +295,24 @@ def _judge(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"kind": "done"}
 
 
-def _counts(path: str) -> list[int | None]:
-    """Execution counts of the code cells that hold something."""
+def _code_cells(path: str) -> list[dict[str, Any]]:
+    """Code cells that hold something; none if the notebook cannot be read."""
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError):
         return []
-    return [c["execution_count"] for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    return [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+
+
+def _counts(path: str) -> list[int | None]:
+    """Execution counts; None for a cell that did not run."""
+    return [cell["execution_count"] for cell in _code_cells(path)]
+
+
+def _reached(path: str) -> int:
+    """How many cells were begun. The count of a cell that kills its kernel may be lost, its beginning is not."""
+    begun = [cell["metadata"].get("papermill", {}).get("start_time") for cell in _code_cells(path)]
+    return sum(moment is not None for moment in begun)
 
 
 def _publish(
@@ -310,18 +340,18 @@ def _publish(
     try:
         write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
         first = place.publish(task["run"], folder)
-    except OSError as error:
+    except Exception as error:
         (folder / "manifest.json").unlink(missing_ok=True)
-        if error.errno in _STORAGE_ERRORS:
+        if storage_problem(error):
             return {**outcome, "kind": "storage", "message": str(error)}
         raise
     place.drop_attempts(task["run"])
     return outcome if first else {**outcome, "duplicate": True}
 
 
-def _environment(task: Mapping[str, Any]) -> dict[str, str]:
+def _environment(task: Mapping[str, Any], place: Place) -> dict[str, str]:
     """What the kernel sees besides what this process saw."""
-    modules = [str(Path(task["pin"]) / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    modules = [str(place.pin_folder(task["pin"]) / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = dict.fromkeys(_THREAD_VARIABLES, str(task["cpus"]))
     variables |= {"PYTHONPATH": os.pathsep.join(modules), "TQDM_DISABLE": "1"}
     if "LT_DATA" not in os.environ and task["data_root"]:

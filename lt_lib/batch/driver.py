@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,7 +21,7 @@ from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_text, write_pin
 from lt_lib.batch.states import survey
 
 DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
-_STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Seconds before the next try when somebody else works on a run, and after a kernel that did not start (times tries).
 _BUSY_PAUSE, _START_PAUSE = 0.5, 1.0
 
@@ -85,21 +84,21 @@ def run_batch(
     session = secrets.token_hex(6)
     with _held(place, f"grid.{plan.grid.name}", session, join) as claim:
         place.save_plan(plan.grid.name, plan.grid.text, plan_text(plan))
-        pin = place.save_pin(plan.pin, lambda target: write_pin(plan, target))
-        drive = _Drive(plan, place, session, pin, claim, say)
+        place.save_pin(plan.pin, lambda target: write_pin(plan, target))
+        drive = _Drive(plan, place, session, claim, say)
         try:
             return drive.run(make_engine)
         finally:
             place.stop_mark(session).unlink(missing_ok=True)
 
 
-def make_task(plan: Plan, run: Run, place: Place, session: str, pin: Path, provenance: Mapping[str, Any]) -> dict:
+def make_task(plan: Plan, run: Run, place: Place, session: str, provenance: Mapping[str, Any]) -> dict:
     """What an attempt needs to know, as JSON."""
     grid = plan.grid
     bounds = {name: [_finite(metric.minimum), _finite(metric.maximum)] for name, metric in grid.done.metrics.items()}
     tree = source_tree()
     return {
-        "place": str(place.folder),
+        "place": place.location,
         "session": session,
         "run": run.id,
         "digest": run.digest,
@@ -108,7 +107,7 @@ def make_task(plan: Plan, run: Run, place: Place, session: str, pin: Path, prove
         "notebook": grid.notebook.path.name,
         "notebook_digest": plan.notebook_digest,
         "sources_digest": plan.sources_digest,
-        "pin": str(pin),
+        "pin": plan.pin,
         "done_files": list(grid.done.files),
         "done_metrics": bounds,
         "run_timeout": grid.limits.run_timeout,
@@ -130,10 +129,8 @@ def describe_run(run: Run, varied: Sequence[str]) -> str:
 class _Drive:
     """The state of one call of `run_batch`; everything that matters is on disk as well."""
 
-    def __init__(
-        self, plan: Plan, place: Place, session: str, pin: Path, claim: Claim | None, say: Callable[[str], None]
-    ) -> None:
-        self.plan, self.place, self.session, self.pin, self.claim, self.say = plan, place, session, pin, claim, say
+    def __init__(self, plan: Plan, place: Place, session: str, claim: Claim | None, say: Callable[[str], None]) -> None:
+        self.plan, self.place, self.session, self.claim, self.say = plan, place, session, claim, say
         self.runs = {run.id: run for run in plan.runs}
         self.summary = Summary()
         self.pending: deque[str] = deque()
@@ -187,7 +184,7 @@ class _Drive:
                     self.claim.beat()
                     beat = now
                 if self.signals and not self.stopping:
-                    self._stop(f"interrupted by {signal.Signals(self.signals[0]).name}", _STOPPED[self.signals[0]])
+                    self._stop(f"interrupted by {signal.Signals(self.signals[0]).name}", 128 + self.signals[0])
                 if self.stopping:
                     break
                 self._submit(engine, provenance)
@@ -209,7 +206,7 @@ class _Drive:
         while self.pending and len(self.in_flight) < engine.slots:
             run = self.pending.popleft()
             self.in_flight.add(run)
-            engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, self.pin, provenance))
+            engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, provenance))
 
     def _settle(self, run: str, report: Mapping[str, Any]) -> None:
         kind = report["kind"]
@@ -217,7 +214,8 @@ class _Drive:
             if report.get("cached") or report.get("duplicate"):
                 self.summary.duplicates.append(run)
             self.summary.done[run] = report.get("seconds", 0.0)
-            self._progress("done", run, f"in {report.get('seconds', 0.0):.1f} s")
+            elsewhere = report.get("cached")
+            self._progress("done", run, "by another batch" if elsewhere else f"in {report.get('seconds', 0.0):.1f} s")
         elif kind == "busy":
             self.waiting.append((time.monotonic() + _BUSY_PAUSE, run))
         elif kind == "storage":
@@ -225,7 +223,13 @@ class _Drive:
             if not self.stopping:
                 self._stop(describe(report), STORAGE)
         elif kind == "interrupted":
-            self.pending.append(run)
+            # Slurm's time limit, or a preemption. Without a checkpoint the run would meet it again and again.
+            self.losses[run] = self.losses.get(run, 0) + 1
+            goes_on = any(parameter.name == "checkpoint" for parameter in self.plan.grid.notebook.parameters)
+            if goes_on or self.losses[run] < self.plan.grid.limits.attempts or self.signals:
+                self.pending.append(run)
+            else:
+                self._settle_failure(run, {**report, "final": True})
         else:
             self._settle_failure(run, report)
 
@@ -282,7 +286,7 @@ class _Drive:
         left = len(self.runs) - settled
         if summary.done and left:
             rate = len(summary.done) / (time.monotonic() - self._begin)
-            line += f" - {_in_words(left / rate)} left" if rate else ""
+            line += f" - {in_words(left / rate)} left" if rate else ""
         self.say(line)
 
     def _name(self, run: str) -> str:
@@ -315,7 +319,7 @@ def _catching(signals: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, note) for number in _STOPPED}
+    before = {number: signal.signal(number, note) for number in _STOPPING}
     try:
         yield
     finally:
@@ -339,7 +343,8 @@ def _finite(value: float) -> float | None:
     return value if abs(value) != float("inf") else None
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A time for reading."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

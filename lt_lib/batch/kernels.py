@@ -37,6 +37,7 @@ def execute_notebook(
     folder: Path,
     cell_timeout: float | None = None,
     on_kernel: Callable[[Any], None] = lambda manager: None,
+    at_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a notebook; must be called in the main thread of a process that runs nothing else.
 
@@ -47,6 +48,7 @@ def execute_notebook(
         folder: working directory of the kernel.
         cell_timeout: seconds for one cell, None for no limit.
         on_kernel: called with the kernel's manager before the kernel starts.
+        at_end: called when the last cell has ended, before the kernel does.
 
     Raises:
         ValueError: a path holds braces, which papermill would replace.
@@ -74,6 +76,7 @@ def execute_notebook(
                 progress_bar=False,
             )
         finally:
+            at_end()
             # papermill leaves a kernel running that it did not make itself.
             process = getattr(manager.provisioner, "process", None)
             if process is not None:

@@ -45,7 +45,12 @@ def final_failure(outcomes: Sequence[Mapping[str, Any]], attempts: int) -> Mappi
 
 
 def describe(outcome: Mapping[str, Any]) -> str:
-    """One sentence on how an attempt ended."""
+    """One sentence on how an attempt ended.
+
+    Example:
+        >>> describe({"kind": "kernel-died", "cell": 3, "message": "by signal SIGKILL"})
+        'the kernel died in cell 3: by signal SIGKILL'
+    """
     words = IN_WORDS.get(outcome["kind"], outcome["kind"])
     cell = f" in cell {outcome['cell']}" if outcome.get("cell") else ""
     message = str(outcome.get("message", "")).strip().splitlines()

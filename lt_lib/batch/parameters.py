@@ -56,13 +56,14 @@ def read_parameters(source: str) -> list[Parameter]:
     Raises:
         ValueError: If a statement is no annotated assignment of a literal, or a default does not fit its annotation.
     """
+    statements = ast.parse(source).body
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
     parameters = []
-    for node in ast.parse(source).body:
+    for node in statements:
         line = ast.get_source_segment(source, node)
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
             raise ValueError(f"`parameters` must hold lines `name: type = default  # comment`, got {line!r}.")

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lt_lib import counts
 from lt_lib.claims._class_balanced_tables import BETAS, PLAIN_LOSSES, SLIDE_LOSSES, Table, loss_label, measure_published
+from lt_lib.claims._tables import results_folder
 
 if TYPE_CHECKING:
     from lt_lib.recipes import RunConfig, RunResult
@@ -216,7 +216,7 @@ def measure_decay(
     Args:
         _profile: not used.
         _rng: not used; see `measure_sweep`.
-        weight_decays: coefficients; the smallest, the recipe's, is the one that is judged.
+        weight_decays: the recipe's coefficient, and a larger one at which the rules part.
         num_seeds: seeds 0, 1, ... of subset and initial weights.
         train: replaces `lt_lib.recipes.run_many`.
     """
@@ -310,7 +310,7 @@ def stored_rows(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     """
     import pandas as pd
 
-    place = Path(folder) if os.fspath(folder) else Path(__file__).resolve().parents[2] / "results"
+    place = results_folder(folder)
     methods = ["ERM", "Sigmoid", "Focal", "CB-softmax", "CB-sigmoid", "CB-focal"]
     rows = [pd.DataFrame(columns=["world", "loss", "beta", "seed", "error"])]
     for path in sorted(place.glob("*.csv")):

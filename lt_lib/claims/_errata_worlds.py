@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_lib.claims import gaussian_semi
+from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims.errata import Demonstration
 from lt_lib.theory import gaussian_self
 from lt_lib.theory import gaussian_semi as theory
@@ -58,7 +59,7 @@ def does_not_follow_imbalance(quantity: Callable[[Any, Any], float], _rng: np.ra
         # The rare class is the positive one; the best threshold of the training law labels a balanced pool.
         quality = theory.label_quality(model, theory.bayes_threshold(model, 1 / (1 + ratio)))
         values.append(quantity(model, quality))
-    return 1 - gaussian_semi.spearman(RATIOS, values)
+    return 1 - rank_correlation(RATIOS, values)
 
 
 def shortfall(gap: Callable[[Any], float], rng: np.random.Generator) -> float:

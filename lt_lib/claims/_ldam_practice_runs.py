@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lt_lib.claims._tables import results_folder
 from lt_lib.claims.published import published
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def image_rows(folder: str | os.PathLike[str] = "") -> Table:
     import pandas as pd
 
     columns = ["model", "method", "imbalance_type", "imbalance_ratio", "seed", "accuracy_last", "accuracy_validation"]
-    place = Path(folder) if os.fspath(folder) else Path(__file__).resolve().parents[2] / "results"
+    place = results_folder(folder)
     tables = [pd.read_csv(path, comment="#") for path in sorted(place.glob("cifar10-jpeg-*.csv"))]
     tables = [table for table in tables if len(table)]
     if not tables:

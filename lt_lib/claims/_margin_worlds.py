@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims.core import Judgement, worst
-from lt_lib.claims.rules import at_least, at_most
+from lt_lib.claims.rules import at_least, at_most, in_half_widths
 from lt_lib.theory import margins
 
 Array = npt.NDArray[np.float64]
@@ -69,13 +70,6 @@ def gaussian_error(direction: Array, separation: float) -> float:
     return float(ndtr(-separation / 2 * direction[0]))
 
 
-def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Rank correlation of two samples without ties."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(first, second).statistic)
-
-
 # Row 83
 
 
@@ -121,13 +115,13 @@ def negative_rank_correlation(x: Array, y: Array, *, threshold: float = -0.5) ->
 
     The bounds are Fisher's, with the standard error of ranks (Fieller, Hartley and Pearson).
     """
-    rho = spearman(x, y)
+    rho = rank_correlation(x, y)
     spread = 1.6449 * np.sqrt(1.06 / (len(x) - 3))
     centre = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
     low, high = float(np.tanh(centre - spread)), float(np.tanh(centre + spread))
     verdict = "holds" if high < threshold else "refuted" if low > threshold else "inconclusive"
     text = f"rank correlation < {threshold:g}, one-sided 95 %, {len(x)} draws, worst of the worlds"
-    return Judgement(verdict, rho, low, high, text)
+    return Judgement(verdict, rho, low, high, text, distance=in_half_widths(threshold - rho, high - rho))
 
 
 # Row 84
@@ -245,7 +239,9 @@ def measure_bound_and_error(
 def judge_bound_and_error(measured: dict[str, Array]) -> Judgement:
     """Row 86: rank correlation of bound and error over the cells."""
     cells = len(measured["error"])
-    return at_least(spearman(measured["bound"], measured["error"]), 0.7, name=f"rank correlation over {cells} cells")
+    return at_least(
+        rank_correlation(measured["bound"], measured["error"]), 0.7, name=f"rank correlation over {cells} cells"
+    )
 
 
 # Row 87

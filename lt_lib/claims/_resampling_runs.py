@@ -11,7 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from lt_lib.data import Dataset, Split
     from lt_lib.recipes import RunConfig
-    from lt_lib.training.loop import Order
 
 Array = np.ndarray
 NUM_SEEDS = 10
@@ -207,58 +206,37 @@ def train_arms(arms: Sequence[Arm], dataset: Dataset, *, epoch_size: int) -> Arr
 
     from lt_lib import metrics, models, training
     from lt_lib.recipes import build
+    from lt_lib.training.unequal import TrainingSet, fit_sets
 
     first = arms[0].config
     if any(arm.config.sampling != "uniform" for arm in arms):
         names = sorted({arm.config.sampling for arm in arms})
         raise ValueError(f'`sampling` must be "uniform" in every arm, got {names}.')
-    starts = np.cumsum([0, *(len(arm.split.targets) for arm in arms)])
-    longest = int(np.diff(starts).max())
-    pool = torch.from_numpy(np.concatenate([np.asarray(arm.split.inputs) for arm in arms])).double()
-    targets = torch.from_numpy(np.concatenate([arm.split.targets for arm in arms]))
-    members = []
-    for arm, start, end in zip(arms, starts[:-1], starts[1:], strict=True):
-        config = arm.config
-        class_counts = np.bincount(arm.split.targets, minlength=dataset.num_classes)
-        # A stack wants index lists of one length; positions past the end of a smaller set are never drawn.
-        rows = torch.from_numpy(np.resize(np.arange(start, end), longest))
-        members.append(
-            training.Member(
-                indices=rows,
-                loss_at=build.build_loss(config, class_counts, "cpu"),
-                rng=torch.Generator().manual_seed(config.seed),
-                order_at=_passes(int(end - start), epoch_size),
-            )
+    sets = [
+        TrainingSet(
+            torch.from_numpy(np.asarray(arm.split.inputs)).double(),
+            torch.from_numpy(arm.split.targets),
+            build.build_loss(arm.config, np.bincount(arm.split.targets, minlength=dataset.num_classes), "cpu"),
+            torch.Generator().manual_seed(arm.config.seed),
         )
-    shape = tuple(pool.shape[1:])
+        for arm in arms
+    ]
+    shape = tuple(sets[0].inputs.shape[1:])
     stack = models.StackedModel([build.build_model(arm.config, shape, dataset.num_classes) for arm in arms]).double()
-    training.fit_stacked(
+    fit_sets(
         stack,
-        pool,
-        targets,
-        members,
+        sets,
+        epoch_size=epoch_size,
         learning_rate_at=build.build_learning_rate(first),
         epochs=first.epochs,
         parameters=stack.parameter_groups(first.weight_decay),
         batch_size=first.batch_size,
         momentum=first.momentum,
-        evaluate_every=first.epochs,
     )
     logits = training.predict_stacked(stack, torch.from_numpy(np.asarray(dataset.test.inputs)).double())
     return np.stack(
         [metrics.per_class_recall(dataset.test.targets, row.argmax(dim=1), dataset.num_classes) for row in logits]
     )
-
-
-def _passes(size: int, epoch_size: int) -> Order:
-    """Whole random passes over a set of `size`, cut to `epoch_size` positions."""
-    import torch
-
-    def order(_epoch: int, rng: torch.Generator) -> torch.Tensor:
-        passes = -(-epoch_size // size)
-        return torch.cat([torch.randperm(size, generator=rng) for _ in range(passes)])[:epoch_size]
-
-    return order
 
 
 def _chosen(x: Array, y: Array, rng: np.random.Generator, *, size: int = 10, candidates: int = 300) -> dict[str, Array]:

@@ -43,6 +43,9 @@ class Judgement:
         high: upper end; NaN if it has none.
         threshold: what the statistic is compared with, in words.
         why: reason for "not judged"; empty otherwise.
+        distance: how far the statistic is from its threshold, positive on the side on which the claim holds; in
+            half-widths of the interval where there is one, else relative to the smaller of both. NaN where a rule
+            gives none.
     """
 
     verdict: str
@@ -51,6 +54,7 @@ class Judgement:
     high: float = float("nan")
     threshold: str = ""
     why: str = ""
+    distance: float = float("nan")
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -132,7 +136,10 @@ def _short(value: float) -> str:
 def worst(judgements: Iterable[Judgement], threshold: str = "") -> Judgement:
     """Combine the parts of a claim that must all hold: the least favourable verdict wins.
 
-    "refuted" beats "not judged" beats "inconclusive" beats "holds"; the numbers are those of the deciding part.
+    "refuted" beats "not judged" beats "inconclusive" beats "holds". Among parts with the deciding verdict the one with
+    the least distance from its threshold decides, distances below it being negative: the part nearest to failing, or
+    the one that fails most clearly. Parts without a distance come after those with one, in the order given. The numbers
+    are those of the deciding part.
 
     Args:
         judgements: at least one.
@@ -140,10 +147,15 @@ def worst(judgements: Iterable[Judgement], threshold: str = "") -> Judgement:
 
     Raises:
         ValueError: `judgements` is empty.
+
+    Example:
+        >>> close = Judgement("holds", 5.1, threshold="value >= 5", distance=0.02)
+        >>> worst([Judgement("holds", 9.0, threshold="share >= 3", distance=2.0), close]).statistic
+        5.1
     """
     parts = list(judgements)
     if not parts:
         raise ValueError("`judgements` must hold at least one part, got none.")
     order = {verdict: rank for rank, verdict in enumerate(("refuted", "not judged", "inconclusive", "holds"))}
-    deciding = min(parts, key=lambda part: order[part.verdict])
+    deciding = min(parts, key=lambda part: (order[part.verdict], np.inf if np.isnan(part.distance) else part.distance))
     return replace(deciding, threshold=threshold or deciding.threshold)

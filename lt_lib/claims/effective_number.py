@@ -1,6 +1,7 @@
 """The effective number of samples: rows 11-18 and 79-81."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,7 +224,8 @@ def judge_growth(measured: dict[str, Array]) -> Judgement:
     """Row 16: strictly increasing in beta for every n >= 2."""
     steps = np.diff(measured["number"], axis=0) / measured["number"][:-1]
     verdict = "holds" if steps.min() > 0 else "refuted"
-    return Judgement(verdict, float(steps.min()), threshold="smallest relative step of E_n along beta > 0, n >= 2")
+    text = "smallest relative step of E_n from one beta of the grid to the next > 0, every n >= 2"
+    return Judgement(verdict, float(steps.min()), threshold=text)
 
 
 def measure_induction(
@@ -287,7 +289,8 @@ def measure_proposition(
 
 def judge_proposition(measured: dict[str, dict[str, Any]]) -> Judgement:
     """Row 80: rows 15 and 18 both hold."""
-    return worst([judge_covering(measured["covering"]), judge_limits(measured["limits"])], threshold="rows 15 and 18")
+    shown = worst([judge_covering(measured["covering"]), judge_limits(measured["limits"])])
+    return replace(shown, threshold=f"rows 15 and 18; nearest: {shown.threshold}")
 
 
 def measure_large_volume(

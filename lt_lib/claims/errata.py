@@ -135,4 +135,7 @@ def erratum(name: str) -> Erratum:
 def opposite(judged: Judgement) -> Judgement:
     """Verdict on an erratum from that on a claim which is the printed statement: the one holds if the other falls."""
     turned = {"holds": "refuted", "refuted": "holds"}
-    return replace(judged, verdict=turned.get(judged.verdict, judged.verdict))
+    rule = f"unless {judged.threshold}" if judged.threshold else ""
+    return replace(
+        judged, verdict=turned.get(judged.verdict, judged.verdict), threshold=rule, distance=-judged.distance
+    )

@@ -124,9 +124,12 @@ def measure_federated(
 
 def judge_federated(measured: dict[str, Any]) -> Judgement:
     """Row 63: after the last round, both skewed divisions must be worse than the random one."""
-    even, *skewed = measured.values()
+    (_, even), *skewed = measured.items()
     return worst(
-        positive_effect(100 * (even["accuracy"][:, -1] - part["accuracy"][:, -1]), unit="points") for part in skewed
+        positive_effect(
+            100 * (even["accuracy"][:, -1] - part["accuracy"][:, -1]), unit=f"points of accuracy (IID - {name})"
+        )
+        for name, part in skewed
     )
 
 

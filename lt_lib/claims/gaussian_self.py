@@ -1,6 +1,7 @@
 """Self-supervised Gaussian toy model: rows 123 to 127 of the ledger of claims."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ DECAY_WORLDS = ((5.0, 5, 500, 0.1), (3.5, 20, 20, 0.5), (10.0, 2, 100, 0.02))  #
 
 # v, d, N, p+, delta as a fraction of its maximum: few samples, so that failures are not lost among rounding errors
 IMBALANCE_WORLDS = ((2.0, 100, 8, 0.1, 0.02), (3.5, 20, 8, 0.1, 0.02), (5.0, 20, 8, 0.5, 0.02), (5.0, 50, 12, 0.1, 0.1))
+
+# The same question at a level of error that draws can see: 1.5 times what infinitely many samples would give
+VISIBLE_LEVEL, VISIBLE_SAMPLES, VISIBLE_DIM, VISIBLE_RATIOS = 1.5, 60, 20, (2.0, 5.0, 10.0)
 
 
 # Row 123
@@ -86,10 +90,12 @@ def _threshold(positives: Array, negatives: Array) -> float:
 
 def judge_representation(measured: dict[str, Any]) -> Judgement:
     """Row 123: no decision changes; the test error is the closed form within 4 standard errors in every world."""
-    parts = [at_most(measured["changed"], 0, name="decisions changed")]
-    parts += [equal(value, se, exact, allowance=ALLOWANCE) for value, se, exact in measured["errors"]]
-    text = f"0 of {measured['decisions']} decisions change with k1, k2, sigma; error = closed form within 4 se"
-    return worst(parts, text)
+    same = f"decision of {measured['decisions']} that changes with k1, k2, sigma"
+    parts = [at_most(measured["changed"], 0, name=same)]
+    for value, se, exact in measured["errors"]:
+        part = equal(value, se, exact, allowance=ALLOWANCE)
+        parts.append(replace(part, threshold=f"test error within 4 standard errors of {exact:.3g}; no {same}"))
+    return worst(parts)
 
 
 # Row 124
@@ -198,7 +204,6 @@ def _ratio(value: npt.ArrayLike, limit: npt.ArrayLike) -> Array:
 
 def theorem_three_parts(measured: dict[str, Any]) -> dict[str, Judgement]:
     """The parts of row 125: coverage in draws of the error and of each class, and the exact inequalities."""
-    # Tails first: of several parts that hold, the table shows the first.
     parts = {}
     for name in ("on_negatives", "on_positives"):
         ratio = float(np.max(measured["tightest"][name]))
@@ -247,15 +252,14 @@ def measure_decay(
 
 
 def judge_decay(measured: dict[tuple[float, int, int, float], dict[str, Any]]) -> Judgement:
-    """Row 126: in every world the slope is negative and the line explains more than 95 % of the variance."""
+    """Row 126: in every world the slope is negative and the line explains 95 % of the variance or more."""
+    rule = f"log error falls along d = {DECAY_DIMS[0]} .. {DECAY_DIMS[-1]}, {len(measured)} worlds"
     parts = []
     for part in measured.values():
         falls = "holds" if part["slope"] < 0 else "refuted"
-        parts.append(Judgement(falls, part["slope"]))
-        parts.append(Judgement("holds" if part["r2"] > 0.95 else "refuted", part["r2"]))
-    parts.sort(key=lambda part: part.statistic)
-    dims = f"{DECAY_DIMS[0]} .. {DECAY_DIMS[-1]}"
-    return worst(parts, f"slope of log error against d < 0 and R2 > 0.95 for d in {dims}, {len(measured)} worlds")
+        parts.append(Judgement(falls, part["slope"], threshold=rule))
+        parts.append(at_least(part["r2"], 0.95, name=f"{rule}; R2 of the line"))
+    return worst(parts)
 
 
 # Row 127
@@ -318,7 +322,8 @@ def measure_imbalance(
     Returns:
         "positives" per world; "bound", "window", "conclusion": failures per world along it; "beta": per pair of counts
         and variance ratio (simulated failure, its standard error, exact window failure); "beta_bound": largest relative
-        change of the failure bound over `RATIOS` at fixed counts and delta.
+        change of the failure bound over `RATIOS` at fixed counts and delta; "visible": per ratio of `VISIBLE_RATIOS`
+        the exact probability, along N+ up to balance, that the error exceeds 1.5 times its limit.
     """
     out: dict[str, Any] = {name: [] for name in ("positives", "bound", "window", "conclusion", "beta")}
     for ratio, dim, total, prior, fraction in IMBALANCE_WORLDS:
@@ -335,6 +340,12 @@ def measure_imbalance(
         for ratio in RATIOS:
             failed = simulate(float(ratio), 10, 0.15, n_pos, n_neg, num_draws, rng)
             out["beta"].append((float(failed.mean()), float(np.sqrt(exact * (1 - exact) / num_draws)), exact))
+    positives = np.arange(1, VISIBLE_SAMPLES // 2 + 1)
+    out["visible"] = []
+    for ratio in VISIBLE_RATIOS:
+        limit = float(model.classifier_error(VISIBLE_DIM * (1 + ratio) / 2, ratio, VISIBLE_DIM, PRIOR))
+        arguments = (ratio, VISIBLE_DIM, positives, VISIBLE_SAMPLES - positives, PRIOR)
+        out["visible"].append(np.asarray(model.exceedance(VISIBLE_LEVEL * limit, *arguments)))
     over_ratios = np.asarray(bound(RATIOS, 50, 0.15, 5, 500)) + np.zeros(len(RATIOS))
     out["beta_bound"] = float(np.ptp(over_ratios) / over_ratios.max())
     return out
@@ -349,6 +360,11 @@ def imbalance_parts(measured: dict[str, Any]) -> dict[str, Judgement]:
         worst_step = max(steps)
         verdict = "holds" if worst_step < 1 else "refuted"
         parts[name] = Judgement(verdict, worst_step, threshold=f"{names[name]}: factor per step of N+ at fixed N < 1")
+    if parts["conclusion"].verdict == "refuted":
+        # The steps that refute are between probabilities far below what can be drawn; the same in sight is shown.
+        text = f"{parts['conclusion'].threshold}; shown: P(error > {VISIBLE_LEVEL:g} limit), at balance over its least"
+        shown = max(float(values[-1] / np.min(values)) for values in measured["visible"])
+        parts["conclusion"] = replace(parts["conclusion"], statistic=shown, threshold=text)
     beta = [equal(value, se, exact, allowance=ALLOWANCE) for value, se, exact in measured["beta"]]
     parts["beta, drawn"] = worst(beta)
     parts["beta, bound"] = at_most(measured["beta_bound"], 1e-9, name="change of the failure bound with beta")
@@ -386,7 +402,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(
             126, "S3 L170", "T", "The error decays exponentially with the dimension",
-            "slope of log error against d < 0, R2 > 0.95 for d in 20 .. 500",
+            "slope of log error against d < 0, R2 >= 0.95 for d in 20 .. 500",
         ),
         measure_decay, judge_decay, PROFILES,
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims.core import Check, Claim, Judgement, worst
 from lt_lib.claims.rules import at_least, at_most
 from lt_lib.theory import gaussian_semi as theory
@@ -49,15 +50,6 @@ UNLABELLED_RATIOS = (1, 2, 5, 10, 20, 50, 100)
 UNLABELLED_POINTS = 1000
 PRECISIONS = (0.9, 0.8)
 WIDTH, PROMISED_WIDTH = 0.13, 0.26  # the bound says nothing at the first, and misses are too rare at the second
-
-
-def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Rank correlation of two vectors; zero where one of them is constant."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(v) - np.mean(rankdata(v)) for v in (x, y)]
-    norm = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
-    return float(ranks[0] @ ranks[1]) / norm if norm > 0 else 0.0
 
 
 def standard_errors(difference: npt.ArrayLike, variance: npt.ArrayLike, draws: int) -> Array:
@@ -326,7 +318,9 @@ def judge_training_imbalance(measured: dict[str, Array]) -> Judgement:
     for name, error, label in (("bias", "bias_error", "bias"), ("real_bias", "real_error", "bias with real labels")):
         size = np.abs(measured[name])
         noise = ALLOWANCE * float(np.hypot(measured[error][0], measured[error][-1]))
-        parts.append(at_least(spearman(TRAINING_RATIOS, size), 0.9, name=f"rank correlation of ratio and {label}"))
+        parts.append(
+            at_least(rank_correlation(TRAINING_RATIOS, size), 0.9, name=f"rank correlation of ratio and {label}")
+        )
         parts.append(at_least(float(size[-1] - size[0]) - noise, 0.0, name=f"rise of the {label} - 4 s.e."))
     parts.append(at_most(float(measured["apart"].max()), ALLOWANCE, name="standard errors between bias and prediction"))
     return worst(parts)
@@ -382,7 +376,7 @@ def judge_unlabelled_imbalance(measured: dict[str, Array]) -> Judgement:
     parts = []
     for name in ("failure", "promised_failure"):
         label = name.replace("_", " ")
-        rank = spearman(UNLABELLED_RATIOS, measured[name])
+        rank = rank_correlation(UNLABELLED_RATIOS, measured[name])
         parts.append(at_least(rank, 0.9, name=f"rank correlation of ratio and {label}"))
         parts.append(at_least(float(np.min(np.diff(measured[name]))), 0.0, name=f"smallest rise of {label}"))
     parts.append(at_least(float(rise), 0.0, name="rise of the sampled failure - 4 s.e."))

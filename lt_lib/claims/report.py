@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import os
 from collections import Counter
@@ -90,7 +91,7 @@ def claims_text(claims: Sequence[Outcome], errata: Sequence[Outcome] = ()) -> st
         errata: outcomes of errata.
     """
     judged = [(o.subject.claim, o.judgement) for o in claims if isinstance(o.subject, Row) and o.judgement]
-    parts = [f"row {o.subject.id} is broken:\n{o.error}" for o in (*claims, *errata) if o.verdict == "broken"]
+    parts = [f"{_named(o)} is broken:\n{o.error}" for o in (*claims, *errata) if o.verdict == "broken"]
     parts.append(verdict_table(judged))
     shown = [o for o in sorted(errata, key=_number) if o.verdict not in ("not judged", "broken")]
     if shown:
@@ -118,9 +119,7 @@ def claims_markdown(claims: Sequence[Outcome], errata: Sequence[Outcome] = ()) -
     """
     profiles = sorted({outcome.profile for outcome in claims})
     parts = ["# Claims, judged", f"Profile {', '.join(profiles)}. {counts_in_words('Claims', claims)}."]
-    parts += [
-        f"Row {o.subject.id} is broken:\n\n```\n{o.error}```" for o in (*claims, *errata) if o.verdict == "broken"
-    ]
+    parts += [f"{_named(o)} is broken:\n\n```\n{o.error}```" for o in (*claims, *errata) if o.verdict == "broken"]
     ranks = {verdict: rank for rank, verdict in enumerate(ORDER)}
     rows = []
     for outcome in sorted(claims, key=lambda o: (ranks[o.verdict], _number(o))):
@@ -147,27 +146,65 @@ def claims_markdown(claims: Sequence[Outcome], errata: Sequence[Outcome] = ()) -
     return "\n\n".join(parts) + "\n"
 
 
-def write_report(
-    folder: str | os.PathLike[str], claims: Sequence[Outcome], errata: Sequence[Outcome] = ()
-) -> list[Path]:
-    """Write claims.csv and claims.md, and errata.csv where there are errata; each file is replaced in one step.
+def prepare_folder(folder: str | os.PathLike[str], rows: Iterable[Row]) -> Path:
+    """Make the folder of a report, before anything is judged, and see that nothing in it would be lost.
 
     Args:
         folder: made if missing.
+        rows: about to be judged.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the folder cannot be made or written to, or its claims.csv holds rows besides `rows`.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        write_whole(place / "claims.csv.probe", "")
+        (place / "claims.csv.probe").unlink()
+    except OSError as error:
+        raise ValueError(f"`out` must be a folder that can be written to, got {str(folder)!r}: {error}.") from error
+    table = place / "claims.csv"
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8") as file:
+            others = {line["id"] for line in csv.DictReader(file)} - {str(row.id) for row in rows}
+        if others:
+            raise ValueError(
+                f"`out` must not hold a table of other rows, which would be lost; {table} has {len(others)} "
+                "besides these."
+            )
+    return place
+
+
+def write_report(folder: Path, claims: Sequence[Outcome], errata: Sequence[Outcome] = (), *, seed: int) -> list[Path]:
+    """Write claims.csv, claims.md and claims.json, and errata.csv if there are errata; each is replaced in one step.
+
+    Args:
+        folder: see `prepare_folder`.
         claims: outcomes of rows.
         errata: outcomes of errata.
+        seed: that they were judged with; recorded in claims.json with the versions and the processor.
 
     Returns:
         The files written.
     """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     texts = {"claims.csv": claims_csv(claims), "claims.md": claims_markdown(claims, errata)}
     if errata:
         texts["errata.csv"] = claims_csv(errata, ERRATA_COLUMNS)
+    about = {"seed": seed, "profiles": sorted({outcome.profile for outcome in claims}), **_provenance()}
+    texts["claims.json"] = json.dumps(about, indent=1, sort_keys=True) + "\n"
     for name, text in texts.items():
-        write_whole(place / name, text)
-    return [place / name for name in texts]
+        write_whole(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _provenance() -> dict[str, Any]:
+    from lt_lib.recipes.result import versions
+    from lt_lib.training import describe_device
+
+    return {"versions": versions(), "device": describe_device("cpu"), "made_by": "lt-lib claims"}
 
 
 def stored_tables(folder: str | os.PathLike[str], name: str = "claims") -> "dict[str, pd.DataFrame]":
@@ -182,7 +219,7 @@ def stored_tables(folder: str | os.PathLike[str], name: str = "claims") -> "dict
         "statistic", "low" and "high"; the index is "id".
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or no table in the folder.
     """
     import pandas as pd
 
@@ -191,12 +228,20 @@ def stored_tables(folder: str | os.PathLike[str], name: str = "claims") -> "dict
     tables = {
         profile: pd.read_csv(path, dtype=str, index_col="id") for profile, path in paths.items() if path.is_file()
     }
+    if not tables:
+        raise ValueError(
+            f"`folder` must hold a table such as {name}-quick.csv, which `make claims` makes, got {folder}."
+        )
     for table in tables.values():
         numbers = [column for column in ("statistic", "low", "high") if column in table]
         texts = table.columns.difference(numbers)
         table[texts] = table[texts].fillna("")
         table[numbers] = table[numbers].astype(float)
     return tables
+
+
+def _named(outcome: Outcome) -> str:
+    return f"{'erratum' if isinstance(outcome.subject, Erratum) else 'row'} {outcome.subject.id}"
 
 
 def _number(outcome: Outcome) -> int:

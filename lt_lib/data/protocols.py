@@ -151,9 +151,10 @@ def labelled_counts(class_counts: ArrayLike, label_fraction: float, *, rounding:
     if not 0 < check_real(label_fraction, "label_fraction") <= 1:
         raise ValueError(f"`label_fraction` must be in (0, 1], got {label_fraction}.")
     check_known(rounding, "rounding", ROUNDINGS)
-    # 0.1 * 30 is a bit above 3 in floating point, and must not become 4.
+    # 0.07 * 100 is a bit above 7 in floating point, and must not become 8.
     exact = np.round(sizes * label_fraction, 9)
-    found = {"ceil": np.ceil, "floor": np.floor, "nearest": np.round}[rounding](exact).astype(np.int64)
+    rounded = {"ceil": np.ceil(exact), "floor": np.floor(exact), "nearest": np.round(exact)}
+    found = rounded[rounding].astype(np.int64)
     if (found == 0).any():
         label = int(np.argmin(found))
         raise ValueError(

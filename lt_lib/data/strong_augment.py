@@ -161,7 +161,7 @@ def cutout(images: Tensor, rng: torch.Generator, *, size: int = 16) -> Tensor:
     _check_images(images)
     check_integer(size, "size", minimum=1)
     batch, _, height, width = images.shape
-    centre = torch.rand(2, batch, 1, generator=rng, device=images.device)
+    centre = torch.rand(2, batch, 1, generator=rng, device=images.device, dtype=torch.float32)
     half = max(size // 2, 1)
 
     def inside(length: int, where: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def _one_layer(images: Tensor, rng: torch.Generator, probability: float) -> Tens
     each = max(1, math.ceil(batch * probability / len(OPERATIONS)))
     deck = max(round(each * len(OPERATIONS) / probability), batch)
     holder = torch.randperm(deck, generator=rng, device=device)[: each * len(OPERATIONS)]
-    level = torch.rand(each * len(OPERATIONS), generator=rng, device=device)
+    level = torch.rand(each * len(OPERATIONS), generator=rng, device=device, dtype=torch.float32)
     sign = torch.randint(2, (each * len(OPERATIONS),), generator=rng, device=device) * 2 - 1
     real = holder < batch
     target = torch.where(real, holder, batch)
@@ -284,7 +284,7 @@ def _enhancement(level: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images.float().mean(dim=1, keepdim=True)
-    weights = torch.tensor(_LUMA).to(images.device, non_blocking=True)
+    weights = torch.tensor(_LUMA, dtype=torch.float32).to(images.device, non_blocking=True)
     return torch.einsum("bchw,c->bhw", images.float(), weights).unsqueeze(1)
 
 
@@ -333,7 +333,7 @@ def _contrast(images: Tensor, level: Tensor) -> Tensor:
 
 
 def _brightness(images: Tensor, level: Tensor) -> Tensor:
-    return _blend(torch.zeros((), device=images.device), images, _enhancement(level))
+    return _blend(torch.zeros((), device=images.device, dtype=torch.uint8), images, _enhancement(level))
 
 
 def _invert(images: Tensor, _level: Tensor) -> Tensor:
@@ -341,6 +341,8 @@ def _invert(images: Tensor, _level: Tensor) -> Tensor:
 
 
 def _sharpness(images: Tensor, level: Tensor) -> Tensor:
+    if min(images.shape[2:]) < 3:  # nothing but border, which is never smoothed
+        return images
     values = images.float()
     smooth = (functional.avg_pool2d(values, 3, stride=1) * 9 + values[:, :, 1:-1, 1:-1] * 4) / 13
     degenerate = values.clone()

@@ -6,8 +6,11 @@ from torch import Tensor, nn
 from lt_lib.models.heads import make_head
 
 _SLOPE = 0.1  # of the leaky ReLU
-# The authors keep 0.999 of the old running statistics per step; PyTorch counts what is taken from the new batch.
-_NORM = {"momentum": 1e-3, "eps": 1e-3}
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    # The authors keep 0.999 of the old running statistics per step; PyTorch counts what is taken from the new batch.
+    return nn.BatchNorm2d(channels, momentum=1e-3, eps=1e-3)
 
 
 class _PreActivationBlock(nn.Module):
@@ -15,9 +18,9 @@ class _PreActivationBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels, **_NORM)
+        self.bn1 = _norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels, **_NORM)
+        self.bn2 = _norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         same = in_channels == out_channels
         self.shortcut = None if same else nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
@@ -72,7 +75,7 @@ class WideResNet(nn.Module):
                 blocks.append(_PreActivationBlock(channels, base * width, stride))
                 channels = base * width
         self.blocks = nn.Sequential(*blocks)
-        self.bn = nn.BatchNorm2d(channels, **_NORM)
+        self.bn = _norm(channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # The slope stays out of the gain, as in the published code.

@@ -3,6 +3,7 @@
 from lt_lib.recipes.build import Objective, Problem, Subset, build_problem, class_profile, draw_subset, load_dataset
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, PRESETS, method_config, method_name, preset
+from lt_lib.recipes.pretrain import PretrainConfig, PretrainResult, load_pretrain_result, run_pretrain
 from lt_lib.recipes.result import RunResult, load_result
 from lt_lib.recipes.run import run, run_many
 from lt_lib.recipes.semi import SemiProblem, SemiResult, build_semi_problem, load_semi_result, run_semi, run_semi_many
@@ -21,6 +22,8 @@ __all__ = [
     "SEMI_METHODS",
     "SEMI_PRESETS",
     "Objective",
+    "PretrainConfig",
+    "PretrainResult",
     "Problem",
     "RunConfig",
     "RunResult",
@@ -33,6 +36,7 @@ __all__ = [
     "class_profile",
     "draw_subset",
     "load_dataset",
+    "load_pretrain_result",
     "load_result",
     "load_semi_result",
     "method_config",
@@ -40,6 +44,7 @@ __all__ = [
     "preset",
     "run",
     "run_many",
+    "run_pretrain",
     "run_semi",
     "run_semi_many",
     "semi_config",

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lt_lib._checks import check_integer, check_positive, check_real
+from lt_lib._checks import check_all, check_integer, check_positive, check_real, check_real_array
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -60,7 +60,7 @@ def linear_error(
     """
     from scipy.special import ndtr
 
-    a, m = np.asarray(offset, dtype=np.float64), np.asarray(mean_shift, dtype=np.float64)
+    a, m = check_real_array(offset, "offset", finite=False), check_real_array(mean_shift, "mean_shift")
     if np.isnan(a).any():
         raise ValueError("`offset` must be numbers or infinite, got NaN.")
     v, p = _variance_ratio(variance_ratio), _prior(positive_prior)
@@ -659,7 +659,7 @@ def threshold_tail(
     """
     from scipy.special import chdtr, chdtrc, gammaln
 
-    t = np.asarray(level, dtype=np.float64)
+    t = check_real_array(level, "level", finite=False)
     if not np.all(t >= 0):
         raise ValueError(f"`level` must be >= 0, got {t[~(t >= 0)].flat[0]}.")
     v, d = _variance_ratio(variance_ratio), _whole(dim, "dim")
@@ -721,7 +721,7 @@ def exceedance(
         >>> exceedance([0.0, 0.011, 1.0], 5.0, 50, 5, 500, 0.1).round(2)
         array([1.  , 0.31, 0.  ])
     """
-    goal = np.asarray(level, dtype=np.float64)
+    goal = check_real_array(level, "level", finite=False)
     if not np.all((goal >= 0) & (goal <= 1)):
         raise ValueError("`level` must be in [0, 1], got a value outside or NaN.")
     v, d, p = _variance_ratio(variance_ratio), _whole(dim, "dim"), _prior(positive_prior)
@@ -851,7 +851,7 @@ def _bisect(low: Array, high: Array, go_right: Callable[[Array], Bools]) -> Arra
 
 
 def _above(value: npt.ArrayLike, name: str, bound: float, *, inclusive: bool = False) -> Array:
-    array = np.asarray(value, dtype=np.float64)
+    array = check_real_array(value, name, finite=False)
     wrong = ~np.isfinite(array) | (array < bound if inclusive else array <= bound)
     if wrong.any():
         sign = ">=" if inclusive else ">"
@@ -864,34 +864,25 @@ def _variance_ratio(value: npt.ArrayLike) -> Array:
 
 
 def _whole(value: npt.ArrayLike, name: str) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"`{name}` must be whole numbers, got an array of {array.dtype}.")
-    array = array.astype(np.float64)
-    wrong = ~np.isfinite(array) | (array < 1) | (array != np.floor(array))
-    if wrong.any():
-        raise ValueError(f"`{name}` must be whole numbers >= 1, got {array[wrong].flat[0]:g}.")
+    array = check_real_array(value, name, finite=False)
+    check_all(np.isfinite(array) & (array >= 1) & (array == np.floor(array)), name, "be whole numbers >= 1", array)
     return array
 
 
 def _prior(value: npt.ArrayLike) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    wrong = ~((array > 0) & (array <= 0.5))
-    if wrong.any():
-        raise ValueError(f"`positive_prior` must be in (0, 1/2], got {array[wrong].flat[0]:g}.")
+    array = check_real_array(value, "positive_prior", finite=False)
+    check_all((array > 0) & (array <= 0.5), "positive_prior", "be in (0, 1/2]", array)
     return array
 
 
 def _unit(value: npt.ArrayLike, name: str) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    wrong = ~((array > 0) & (array < 1))
-    if wrong.any():
-        raise ValueError(f"`{name}` must be in (0, 1), got {array[wrong].flat[0]:g}.")
+    array = check_real_array(value, name, finite=False)
+    check_all((array > 0) & (array < 1), name, "be in (0, 1)", array)
     return array
 
 
 def _delta(value: npt.ArrayLike, variance_ratio: Array) -> Array:
-    array, ends = np.broadcast_arrays(np.asarray(value, dtype=np.float64), max_delta(variance_ratio))
+    array, ends = np.broadcast_arrays(check_real_array(value, "delta", finite=False), max_delta(variance_ratio))
     wrong = ~((array > 0) & (array < ends))
     if wrong.any():
         raise ValueError(

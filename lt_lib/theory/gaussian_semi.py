@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lt_lib._checks import check_integer
+from lt_lib._checks import check_all, check_integer, check_real_array
 
 Array = npt.NDArray[np.float64]
 
@@ -44,8 +44,8 @@ class TwoGaussians:
     sigma: Any = 1.0
 
     def __post_init__(self) -> None:
-        mu1, mu2 = _check_numbers(self.mu1, "mu1"), _check_numbers(self.mu2, "mu2")
-        _check_all(mu1 > mu2, "mu1", "be above `mu2`", np.broadcast_arrays(mu1, mu2)[0])
+        mu1, mu2 = check_real_array(self.mu1, "mu1"), check_real_array(self.mu2, "mu2")
+        check_all(mu1 > mu2, "mu1", "be above `mu2`", np.broadcast_arrays(mu1, mu2)[0])
         object.__setattr__(self, "sigma", _check_above_zero(self.sigma, "sigma")[()])
         object.__setattr__(self, "mu1", mu1[()])
         object.__setattr__(self, "mu2", mu2[()])
@@ -169,7 +169,7 @@ def label_quality(model: TwoGaussians, threshold: npt.ArrayLike, positive_share:
     """
     from scipy.special import expit, log_ndtr, ndtr
 
-    tau, share = _check_numbers(threshold, "threshold"), _check_shares(positive_share, "positive_share")
+    tau, share = check_real_array(threshold, "threshold"), _check_shares(positive_share, "positive_share")
     up, down = (tau - model.mu1) / model.sigma, (tau - model.mu2) / model.sigma
     with np.errstate(divide="ignore"):
         prior = np.log(share) - np.log1p(-share)
@@ -321,7 +321,7 @@ def coverage(
     plus, minus = _check_whole(n_plus, "n_plus"), _check_whole(n_minus, "n_minus")
     right = (_check_shares(p, "p"), _check_shares(q, "q"))
     width = _check_above_zero(delta, "delta")
-    centre = right[0] - right[1] if gap is None else _check_numbers(gap, "gap")
+    centre = right[0] - right[1] if gap is None else check_real_array(gap, "gap")
     h, spread = model.half_distance, model.sigma / 2 * np.sqrt(1 / plus + 1 / minus)
     offset = h * (right[0] - right[1] - centre)
     # Hoeffding: a share strays further than this with a probability below 1e-17.
@@ -443,7 +443,7 @@ def expected_theta(model: TwoGaussians, threshold: npt.ArrayLike, positive_share
     """
     from scipy.special import log_ndtr
 
-    tau = _check_numbers(threshold, "threshold")
+    tau = check_real_array(threshold, "threshold")
     quality = label_quality(model, tau, positive_share)
 
     def tail(mean: Any, side: int) -> Any:
@@ -476,7 +476,7 @@ def self_training_path(
         array([1.   , 0.575, 0.327, 0.185])
     """
     check_integer(steps, "steps", minimum=0)
-    start = _check_numbers(threshold, "threshold")
+    start = check_real_array(threshold, "threshold")
     shape = np.broadcast_shapes(start.shape, np.shape(positive_share), np.shape(model.midpoint))
     path = np.empty((steps + 1, *shape))
     path[0] = start
@@ -512,7 +512,7 @@ def self_training_limits(model: TwoGaussians, positive_share: float = 0.5, *, po
     from scipy.optimize import brentq
 
     share = _check_shares(positive_share, "positive_share")
-    _check_all((share > 0) & (share < 1), "positive_share", "be in (0, 1)", share)
+    check_all((share > 0) & (share < 1), "positive_share", "be in (0, 1)", share)
     check_integer(points, "points", minimum=2)
     # Ends that are not symmetric keep the grid off the midpoint, which is itself the limit for equal shares.
     grid = np.linspace(model.mu2 - 3 * model.sigma, model.mu1 + 3.01 * model.sigma, points)
@@ -586,7 +586,7 @@ def sample_base_thresholds(
     """
     check_integer(draws, "draws", minimum=1)
     plus, minus = _check_whole(n_plus, "n_plus"), _check_whole(n_minus, "n_minus")
-    _check_all(plus + minus >= 3, "n_plus", "give at least 3 points together with `n_minus`", plus + minus)
+    check_all(plus + minus >= 3, "n_plus", "give at least 3 points together with `n_minus`", plus + minus)
     shape = (draws, *np.broadcast_shapes(plus.shape, minus.shape, np.shape(model.midpoint), np.shape(model.sigma)))
     upper = model.mu1 + model.sigma / np.sqrt(plus) * rng.standard_normal(shape)
     lower = model.mu2 + model.sigma / np.sqrt(minus) * rng.standard_normal(shape)
@@ -618,47 +618,32 @@ def _plain(value: Any) -> Any:
     return array.item() if array.ndim == 0 else array
 
 
-def _check_numbers(values: npt.ArrayLike, argument: str) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"`{argument}` must be real numbers, got {values!r}.")
-    array = array.astype(np.float64)
-    _check_all(np.isfinite(array), argument, "be finite", array)
-    return array
-
-
 def _check_above_zero(values: npt.ArrayLike, argument: str) -> Array:
-    array = _check_numbers(values, argument)
-    _check_all(array > 0, argument, "be > 0", array)
+    array = check_real_array(values, argument)
+    check_all(array > 0, argument, "be > 0", array)
     return array
 
 
 def _check_shares(values: npt.ArrayLike, argument: str) -> Array:
-    array = _check_numbers(values, argument)
-    _check_all((array >= 0) & (array <= 1), argument, "be in [0, 1]", array)
+    array = check_real_array(values, argument)
+    check_all((array >= 0) & (array <= 1), argument, "be in [0, 1]", array)
     return array
 
 
 def _check_sizes(values: npt.ArrayLike, argument: str) -> Array:
-    array = _check_numbers(values, argument)
-    _check_all(array >= 1, argument, "be >= 1", array)
+    array = check_real_array(values, argument)
+    check_all(array >= 1, argument, "be >= 1", array)
     return array
 
 
 def _check_whole(values: npt.ArrayLike, argument: str) -> Array:
     array = _check_sizes(values, argument)
-    _check_all(array == np.floor(array), argument, "be whole numbers", array)
+    check_all(array == np.floor(array), argument, "be whole numbers", array)
     return array
 
 
-def _check_all(passed: npt.ArrayLike, argument: str, condition: str, values: Array) -> None:
-    wrong = ~np.asarray(passed)
-    if np.any(wrong):
-        raise ValueError(f"`{argument}` must {condition}, got {np.asarray(values)[wrong].flat[0]:g}.")
-
-
 def _check_sample(inputs: npt.ArrayLike, labels: npt.ArrayLike, argument: str) -> tuple[Array, npt.NDArray[np.int64]]:
-    x, label = _check_numbers(inputs, "inputs"), np.asarray(labels)
+    x, label = check_real_array(inputs, "inputs"), np.asarray(labels)
     if x.ndim != 1:
         raise ValueError(f"`inputs` must have shape (samples,), got {x.shape}.")
     if label.shape != x.shape or set(np.unique(label).tolist()) != {-1, 1}:

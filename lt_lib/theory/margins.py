@@ -316,6 +316,11 @@ class MarginBound(NamedTuple):
     complexity: Array
     confidence: Array
 
+    @property
+    def vacuous(self) -> bool:
+        """True where the bound says nothing: an error rate is at most 1 anyway."""
+        return self.total >= 1
+
 
 def linear_margin_bound(
     inputs: npt.ArrayLike,

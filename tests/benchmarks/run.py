@@ -1,6 +1,6 @@
 """Speed as ratios within one run: `make bench`.
 
-    python tests/benchmarks/run.py [losses] [training] [covering] [notebooks]
+    python tests/benchmarks/run.py [losses] [covering] [training] [semi] [claims] [notebooks]
 
 Each row compares two ways of doing the same work on the same machine, in turns. The report says which targets were met;
 it is printed, and written to runs/bench.json. A busy machine distorts it: run it alone.
@@ -22,12 +22,13 @@ from balanced_loss import Loss as BalancedLoss
 from PIL import Image
 from torch import Tensor, nn
 
-from lt_lib import counts, losses, models, training
-from lt_lib.data import augment
+from lt_lib import counts, losses, models, recipes, training
+from lt_lib.claims import judging, ledger
+from lt_lib.data import augment, strong_augment
 from lt_lib.theory import effective_number
 
 BATCH = 128
-SECTIONS = ("losses", "covering", "training", "notebooks")
+SECTIONS = ("losses", "covering", "training", "semi", "claims", "notebooks")
 
 
 def main() -> int:
@@ -39,7 +40,8 @@ def main() -> int:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     print(f"{training.describe_device('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     rows: list[dict] = []
-    sections = dict(zip(SECTIONS, (bench_losses, bench_covering, bench_training, bench_notebooks), strict=True))
+    functions = (bench_losses, bench_covering, bench_training, bench_semi, bench_claims, bench_notebooks)
+    sections = dict(zip(SECTIONS, functions, strict=True))
     for name in chosen:
         for row in sections[name]():
             rows.append(row)
@@ -220,6 +222,51 @@ def _our_loop(images: np.ndarray, targets: np.ndarray, precision: str) -> float:
         return len(images) * epochs / history.seconds
 
     return max(run(1) for _ in range(4))
+
+
+def bench_semi() -> list[dict]:
+    """A FixMatch step with its augmentation against the network alone, and toys stacked against single runs."""
+    rng, labelled, unlabelled = torch.Generator().manual_seed(0), 8, 56
+    images = torch.randint(256, (labelled + unlabelled, 32, 32, 3), dtype=torch.uint8, generator=rng)
+    targets = torch.randint(10, (labelled + 2 * unlabelled,), generator=rng)
+    model = models.WideResNet().to(memory_format=torch.channels_last)
+    weak, strong = strong_augment.weak_view(), strong_augment.strong_view()
+
+    def views() -> Tensor:
+        return torch.cat([weak(images, rng), strong(images[labelled:], rng)])
+
+    def network(batch: Tensor) -> None:
+        model.zero_grad()
+        F.cross_entropy(model(batch), targets).backward()
+
+    fixed = views()
+    step = ratio(lambda: network(views()), lambda: network(fixed), repetitions=5)
+    configs = [
+        recipes.semi_preset("gaussian-quick", "crest", seed=seed, split_seed=seed, subset_seed=seed)
+        for seed in range(20)
+    ]
+    started = time.perf_counter()
+    recipes.run_semi_many(configs)
+    together = time.perf_counter() - started
+    started = time.perf_counter()
+    for config in configs:
+        recipes.run_semi_many([config])
+    alone = time.perf_counter() - started
+    return [
+        at_most("FixMatch step, WRN-28-2: with augmentation / network alone", step, 1.15),
+        at_least("20 toy self-trainings: one by one / stacked", alone / together, 1.5),
+    ]
+
+
+def bench_claims() -> list[dict]:
+    """Wall time of the theory and definition rows of the ledger, and of the whole ledger, at the quick profile."""
+    rows = []
+    for what, kinds, minutes in (("T and D rows", {"T", "D"}, 1.0), ("all rows", {"T", "D", "E", "Q", "O"}, 6.0)):
+        chosen = [row for row in ledger.ledger() if row.claim.kind in kinds]
+        started = time.perf_counter()
+        list(judging.judge_rows(chosen))
+        rows.append(at_most(f"ledger, {what}, minutes", (time.perf_counter() - started) / 60, minutes))
+    return rows
 
 
 def bench_notebooks() -> list[dict]:

@@ -121,3 +121,23 @@ def test_the_worst_part_keeps_its_threshold_unless_given_one():
     assert worst([HOLDS, REFUTED], "both").threshold == "both"
     with pytest.raises(ValueError, match="`judgements` must hold at least one part"):
         worst([])
+
+
+def part(verdict, distance, name):
+    return Judgement(verdict, 1.0, threshold=name, distance=distance)
+
+
+@pytest.mark.parametrize("verdict", ["holds", "inconclusive", "refuted"])
+def test_among_equal_verdicts_the_part_with_the_least_distance_decides(verdict):
+    parts = [part(verdict, 3.0, "far"), part(verdict, -2.0, "near"), part(verdict, 0.5, "middle")]
+    for order in (parts, parts[::-1], parts[1:] + parts[:1]):
+        assert worst(order).threshold == "near"
+    if verdict != "holds":
+        assert worst([part("holds", -9.0, "of a better verdict"), *parts]).threshold == "near"
+
+
+def test_parts_without_a_distance_keep_their_order_behind_those_with_one():
+    nan = float("nan")
+    assert worst([part("holds", nan, "first"), part("holds", nan, "second")]).threshold == "first"
+    assert worst([part("holds", nan, "first"), part("holds", 7.0, "measured")]).threshold == "measured"
+    assert worst([part("holds", nan, "first"), part("holds", float("inf"), "sure")]).threshold == "first"

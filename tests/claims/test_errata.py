@@ -94,3 +94,13 @@ def test_an_unknown_erratum_brings_the_nearest():
 )
 def test_a_claim_that_is_the_printed_statement_shows_its_erratum(verdict, turned):
     assert opposite(Judgement(verdict, 1.5, why="why")).verdict == turned
+
+
+def test_the_opposite_of_a_claim_has_the_opposite_rule():
+    judged = opposite(Judgement("refuted", -0.5, threshold="mean > 0 points", distance=-2.0))
+    assert (judged.threshold, judged.distance) == ("unless mean > 0 points", 2.0)
+    assert opposite(Judgement("not judged", why="why")).threshold == ""
+
+
+def test_a_source_is_named_once():
+    assert f"{erratum('E53').source} {erratum('E53').lines}" == "S0 L231-241, S2 L152-162"

@@ -194,6 +194,16 @@ def test_a_world_in_which_every_failure_falls_is_accepted(rng):
     assert CHECKS[127].judge(measured).verdict == "holds"
 
 
+def test_the_row_on_imbalance_shows_a_failure_that_draws_can_see():
+    measured = checks.measure_imbalance("quick", np.random.default_rng(0))
+    outcome = CHECKS[127].judge(measured)
+    assert outcome.verdict == "refuted"
+    assert "at balance over its least" in outcome.threshold
+    assert outcome.statistic == max(values[-1] / values.min() for values in measured["visible"])
+    assert outcome.statistic > 2
+    assert min(values.min() for values in measured["visible"]) > 1e-3
+
+
 @pytest.mark.parametrize("part", ["bound", "window"])
 @pytest.mark.parametrize("effect", [lambda n: 1 / falling(n), lambda n: 0 * n + 0.5])
 def test_a_failure_that_rises_or_stays_is_refused(part, effect):

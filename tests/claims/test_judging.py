@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
@@ -272,19 +273,35 @@ def test_the_text_ends_with_the_counts():
 
 
 def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    names = report.write_report(tmp_path / "new", outcomes())
-    assert [path.name for path in names] == ["claims.csv", "claims.md"]
+    folder = report.prepare_folder(tmp_path / "new", [])
+    names = report.write_report(folder, outcomes(), seed=3)
+    assert [path.name for path in names] == ["claims.csv", "claims.md", "claims.json"]
     before = names[0].read_text(encoding="utf-8")
     assert before == report.claims_csv(outcomes())
+    about = json.loads(names[2].read_text(encoding="utf-8"))
+    assert (about["seed"], about["profiles"]) == (3, ["quick"])
+    assert about["device"].startswith("CPU (")
+    assert "torch" in about["versions"]
 
     def fail(*_arguments):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.write_report(tmp_path / "new", outcomes()[:1])
+        report.write_report(folder, outcomes()[:1], seed=3)
     assert names[0].read_text(encoding="utf-8") == before
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["claims.csv", "claims.md"]
+    assert sorted(path.name for path in folder.iterdir()) == ["claims.csv", "claims.json", "claims.md"]
+
+
+def test_a_folder_is_refused_before_anything_is_judged(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`out` must be a folder that can be written to, got .*file"):
+        report.prepare_folder(tmp_path / "file", [])
+    folder = report.prepare_folder(tmp_path / "new", [])
+    report.write_report(folder, outcomes(), seed=0)
+    with pytest.raises(ValueError, match="which would be lost; .*claims.csv has 3 besides these"):
+        report.prepare_folder(folder, [outcomes()[0].subject])
+    assert report.prepare_folder(folder, [outcome.subject for outcome in outcomes()]) == folder
 
 
 def test_the_whole_ledger_fits_the_table():
@@ -296,7 +313,8 @@ def test_the_whole_ledger_fits_the_table():
 
 
 def test_stored_tables_are_read_by_profile(tmp_path):
-    assert report.stored_tables(tmp_path) == {}
+    with pytest.raises(ValueError, match="`folder` must hold a table such as claims-quick.csv"):
+        report.stored_tables(tmp_path)
     (tmp_path / "claims-small.csv").write_text(report.claims_csv(outcomes()[:1]))
     (tmp_path / "claims-quick.csv").write_text(report.claims_csv(outcomes()))
     tables = report.stored_tables(tmp_path)

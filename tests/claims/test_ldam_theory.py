@@ -157,6 +157,16 @@ def test_a_shift_that_gains_nothing_or_too_little_is_refused(rng, half, rule, be
     assert CHECKS[88].judge(measured).verdict == verdict
 
 
+def test_the_threshold_names_the_part_that_falls(rng):
+    good, bad = (shifted(rng, 0.4, rule, 0.1) for rule in (0.1, 0.2))
+    worlds_of = {(2, 6.0, 100, 10): good, (3, 6.0, 100, 10): bad}
+    text = CHECKS[88].judge({"relative_error": 0.0, "shift": worlds_of}).threshold
+    assert text.startswith("test error, 1.5 best - rule: ")
+    assert text.endswith("(d 3, distance 6, 100:10); closed form holds")
+    formula = CHECKS[88].judge({"relative_error": 0.1, "shift": {(2, 6.0, 100, 10): good}})
+    assert formula.threshold == "closed form: relative error <= 1e-05"
+
+
 @pytest.mark.false_world(88)
 def test_the_reversed_split_is_refused_end_to_end(rng):
     world = ldam_theory.SHIFT_WORLDS[3]

@@ -18,7 +18,7 @@ def grid():
 def test_every_table_has_the_columns_and_plausible_numbers(name):
     cells = published(name)
     assert list(cells.columns) == COLUMNS
-    assert len(cells) >= 10
+    assert len(cells) >= 6
     assert cells["value"].between(0, 100).all()
     assert cells[["source", "dataset", "method", "metric"]].notna().all(axis=None)
     assert not cells.duplicated(CELL).any()
@@ -26,7 +26,7 @@ def test_every_table_has_the_columns_and_plausible_numbers(name):
 
 def test_the_tables_are_those_of_the_papers():
     assert published_tables() == [
-        *("cb_cifar", "cb_cifar_grid", "cb_large", "crest", "ldam_cifar", "ldam_imdb", "ldam_inat18"),
+        *("cb_cifar", "cb_cifar_grid", "cb_cifar_rerun", "cb_large", "crest", "ldam_cifar", "ldam_imdb", "ldam_inat18"),
         "value_of_labels",
     ]
 
@@ -57,6 +57,7 @@ def value(name, where):
              "method": "LDAM-DRW"},
             22.97,
         ),
+        ("cb_cifar_rerun", {"method": "plain", "loss": "focal", "ratio": 50}, 24.70),
         ("ldam_imdb", {"method": "ERM", "metric": "error_negative_percent"}, 70.78),
         ("crest", {"table": "crest", "dataset": "cifar10", "ratio": 100, "method": "FixMatch",
                    "setting": "label_fraction=0.1"}, 66.3),

@@ -282,7 +282,7 @@ def test_wrong_arguments_are_named(call, match):
 
 
 def test_counts_that_are_no_numbers_are_refused():
-    with pytest.raises(TypeError, match="`positives` must be whole numbers"):
+    with pytest.raises(TypeError, match="`positives` must be real numbers"):
         theory.failure_bound(5, 0.5, True, 1)
 
 
@@ -296,3 +296,17 @@ def test_samples_for_a_level_are_enough_and_one_fewer_is_not(level, d):
 def test_a_level_out_of_reach_is_refused():
     with pytest.raises(ValueError, match="`level` must be above the limit for many samples, 0.0755"):
         theory.samples_for_level(0.07, 5.0, 20, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: theory.error_bound("a", 10, 0.1, 0.1), "variance_ratio"),
+        (lambda: theory.error_bound(5.0, 10, 0.1, "x"), "positive_prior"),
+        (lambda: theory.linear_error("b", 5.0, 0.1), "offset"),
+        (lambda: theory.error_bound(5.0, 10, "c", 0.1), "delta"),
+    ],
+)
+def test_words_in_place_of_numbers_are_refused_by_name(call, argument):
+    with pytest.raises(TypeError, match=f"`{argument}` must be real numbers"):
+        call()

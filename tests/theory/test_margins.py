@@ -277,3 +277,9 @@ PAIR = ([[0.5], [-0.5]], [0, 1])
 def test_domains(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("total", "vacuous"), [(0.4, False), (1.0, True), (1.8, True)])
+def test_a_bound_of_one_or_more_says_nothing(total, vacuous):
+    part = np.zeros(2)
+    assert theory.MarginBound(total, part, part, part).vacuous is vacuous

@@ -1,0 +1,211 @@
+"""Attempts placed by Dask: workers on this machine, or those of a scheduler that runs already."""
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lt_lib.batch.engines import AttemptProcess, EngineError
+
+# Set for each worker that we start: what its kernels see as CUDA_VISIBLE_DEVICES.
+DEVICES_VARIABLE = "LT_BATCH_DEVICES"
+_SLOTS_AGE = 1.0
+_LOST = "The scheduler was lost. What is done stays done; run the same command to go on."
+_HELP = "The Dask engine needs the extra `batch`: pip install 'lt-lib[batch]'. Without it, use --scheduler sequential."
+
+
+def run_on_worker(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker does for one attempt: start its process and wait.
+
+    Args:
+        task: see `lt_lib.batch.driver.make_task`.
+
+    Returns:
+        The attempt's report.
+    """
+    devices = os.environ.get(DEVICES_VARIABLE)
+    attempt = AttemptProcess({**task, "devices": task["devices"] if devices is None else devices})
+    attempt.wait()
+    return attempt.report()
+
+
+class DaskEngine:
+    """Attempts as tasks of Dask, never more at once than there are workers.
+
+    Every task is pushed only when a worker is free: Dask then has nothing to move about, and the death of a worker
+    touches one run. What is done is known from the place, never from Dask.
+
+    Args:
+        client: a connected `distributed.Client`.
+        cluster: what to close with it, None if the scheduler is somebody else's.
+        worker_timeout: seconds without a worker after which the engine gives up.
+    """
+
+    def __init__(self, client: Any, cluster: Any = None, *, worker_timeout: float = 60.0) -> None:
+        self._client, self._cluster, self._worker_timeout = client, cluster, worker_timeout
+        self._futures: dict[Any, str] = {}
+        self._numbers = itertools.count()
+        self._slots, self._asked, self._last_worker = 0, 0.0, time.monotonic()
+
+    @property
+    def slots(self) -> int:
+        """See `Engine`."""
+        now = time.monotonic()
+        if now - self._asked > _SLOTS_AGE:
+            try:
+                self._slots = sum(self._client.nthreads().values())
+            except Exception as error:  # the connection breaks in many ways
+                raise EngineError(f"The scheduler was lost: {error}") from error
+            self._asked = now
+            if self._slots:
+                self._last_worker = now
+            elif now - self._last_worker > self._worker_timeout:
+                raise EngineError(f"No worker has joined the scheduler for {self._worker_timeout:g} s.")
+        return self._slots
+
+    def submit(self, task: Mapping[str, Any]) -> None:
+        """See `Engine`."""
+        key = f"attempt-{task['run']}-{task['session']}-{next(self._numbers)}"
+        self._futures[self._client.submit(run_on_worker, dict(task), key=key, pure=False)] = str(task["run"])
+
+    def collect(self, seconds: float) -> list[tuple[str, dict[str, Any]]]:
+        """See `Engine`."""
+        from distributed import wait
+
+        if not self._futures:
+            time.sleep(seconds)
+            return []
+        try:
+            with contextlib.suppress(TimeoutError), self._client.as_current():
+                wait(list(self._futures), timeout=seconds, return_when="FIRST_COMPLETED")
+        except Exception as error:  # the futures of a lost scheduler are cancelled, and more may go wrong with it
+            raise EngineError(_LOST) from error
+        found = []
+        for future in [future for future in self._futures if future.done()]:
+            run = self._futures.pop(future)
+            if future.cancelled() or self._client.status not in ("running", "connecting"):
+                raise EngineError(_LOST)
+            found.append((run, self._report(future)))
+            future.release()
+        return found
+
+    def close(self, *, kill: bool = False) -> None:
+        """See `Engine`. The attempts see the driver's mark in the place, and end by themselves."""
+        limit = time.monotonic() + (0.0 if kill else 10.0)
+        while self._futures and time.monotonic() < limit and self._client.status == "running":
+            with contextlib.suppress(Exception):
+                self.collect(0.1)
+        for thing in (self._client, self._cluster):
+            if thing is not None:
+                with contextlib.suppress(Exception):
+                    thing.close(timeout=5)
+
+    def _report(self, future: Any) -> dict[str, Any]:
+        if future.status == "finished":
+            return dict(future.result())
+        error = future.exception()
+        return {"kind": "worker-lost", "message": f"{type(error).__name__}: {error}".splitlines()[0]}
+
+
+def local_engine(devices: Sequence[str]) -> DaskEngine:
+    """Start workers on this machine, reachable from this machine alone.
+
+    Args:
+        devices: for each worker what its kernels see as `CUDA_VISIBLE_DEVICES`.
+
+    Returns:
+        The engine.
+
+    Raises:
+        EngineError: Dask is not installed or does not start.
+    """
+    distributed = _distributed()
+    workers = {
+        number: {
+            "cls": distributed.Nanny,
+            "options": {
+                "nthreads": 1,
+                "memory_limit": 0,
+                "env": {DEVICES_VARIABLE: visible},
+            },
+        }
+        for number, visible in enumerate(devices)
+    }
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": ":0"},
+    }
+    try:
+        cluster = distributed.SpecCluster(workers=workers, scheduler=scheduler, asynchronous=False)
+        return DaskEngine(distributed.Client(cluster, set_as_default=False), cluster)
+    except Exception as error:  # whatever keeps it from starting
+        raise EngineError(f"Dask did not start on this machine: {error}") from error
+
+
+def remote_engine(address: str, *, worker_timeout: float = 60.0) -> DaskEngine:
+    """Use a scheduler that runs already.
+
+    Args:
+        address: `tcp://127.0.0.1:8786`, `tls://head:8786`, or the path of a scheduler file.
+        worker_timeout: seconds without a worker after which to give up.
+
+    Returns:
+        The engine.
+
+    Raises:
+        ValueError: the address leaves this machine without encryption: whoever reaches a scheduler can run code on it.
+        EngineError: nothing answers there.
+    """
+    if not Path(address).is_file():
+        check_address(address)
+    distributed = _distributed()
+    try:
+        if Path(address).is_file():
+            import json
+
+            check_address(str(json.loads(Path(address).read_text())["address"]))
+            client = distributed.Client(scheduler_file=address, timeout=15, set_as_default=False)
+        else:
+            client = distributed.Client(address, timeout=15, set_as_default=False)
+    except (OSError, TimeoutError, KeyError) as error:
+        raise EngineError(f"No scheduler answers at {address}: {error}") from error
+    return DaskEngine(client, worker_timeout=worker_timeout)
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that is not of the form `tls://…`, unless it stays on this machine.
+
+    Raises:
+        ValueError: for such an address.
+    """
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    host = parts.hostname or ""
+    loopback = host == "localhost"
+    with contextlib.suppress(ValueError):
+        loopback = loopback or ipaddress.ip_address(host).is_loopback
+    if parts.scheme not in ("tcp", "tls") or not host or parts.port is None:
+        raise ValueError(f"`scheduler` must be tcp://HOST:PORT, tls://HOST:PORT or a scheduler file, got {address!r}.")
+    if parts.scheme == "tcp" and not loopback:
+        raise ValueError(
+            f"`scheduler` must be tls://… off this machine, because whoever reaches a scheduler can run code on its "
+            f"workers, got {address!r}. Certificates are set in Dask's configuration, `distributed.comm.tls`."
+        )
+
+
+def _distributed() -> Any:
+    try:
+        import dask
+
+        # Dask reports every connection; what concerns a run is in the place. Logging is set up by the first import of
+        # `distributed`, in the workers too, which take this from the environment.
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+        dask.config.set({"logging.distributed": "critical", "distributed.scheduler.work-stealing": False})
+        import distributed
+    except ModuleNotFoundError as error:
+        raise EngineError(_HELP) from error
+    return distributed

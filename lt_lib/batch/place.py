@@ -1,0 +1,477 @@
+"""A place: the folder that holds everything about batches, and the only truth about what is done.
+
+    runs/<id>/              published runs, never changed: manifest.json notebook.ipynb log.txt out/
+    attempts/<id>/<n>-…/    attempts that run or failed: attempt.json notebook.ipynb log.txt out/ outcome.json
+    work/<id>/              what survives an attempt: the checkpoint of a training
+    claims/<name>.json      who works on a run, or drives a grid, now
+    grids/<name>/           the grid, its plan, and its reports
+    pins/<digest>/          the notebook and the sources that the runs of a plan execute
+    quarantine/             published runs that were found damaged, moved out of the way
+
+Many processes, on one machine or on several that share the folder, may work in one place at once.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lt_lib._paths import write_whole
+from lt_lib.batch.identity import run_digest
+from lt_lib.batch.processes import end_group, host_name, start_mark
+
+HEARTBEAT = 15.0
+# A holder on another machine counts as gone after this many missed beats.
+_MISSED_BEATS = 10
+_TAKEOVER_SECONDS = 60.0
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+
+
+class DamagedRun(ValueError):
+    """A published run is not whole. The message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a run, held by this process until it is given back."""
+
+    path: Path
+    token: str
+
+    def beat(self) -> bool:
+        """Show that the holder lives; False if the claim was lost."""
+        try:
+            if json.loads(self.path.read_text())["token"] != self.token:
+                return False
+            os.utime(self.path)
+        except (OSError, ValueError, KeyError):
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the claim back, if it is still held."""
+        if self.beat():
+            self.path.unlink(missing_ok=True)
+
+
+class Place:
+    """One folder, see the module's description."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def open(self) -> None:
+        """Make the folders."""
+        for name in ("runs", "attempts", "work", "claims", "grids", "pins", "quarantine"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def location(self) -> str:
+        """What names this place to another process."""
+        return str(self.folder)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this is a place already."""
+        return all((self.folder / name).is_dir() for name in ("runs", "claims", "grids"))
+
+    # Published runs
+
+    def run_folder(self, run: str) -> Path:
+        """Where a run lies once it is published."""
+        return self.folder / "runs" / run
+
+    def published(self) -> list[str]:
+        """Ids of all published runs."""
+        return sorted(path.name for path in (self.folder / "runs").iterdir() if not path.name.startswith("."))
+
+    def manifest(self, run: str, digest: str = "", *, contents: bool = False) -> dict[str, Any] | None:
+        """The manifest of a published run, after checking the run against it.
+
+        Args:
+            run: its id.
+            digest: its full identity, if the caller knows it.
+            contents: also compare the SHA-256 of every file, not only its size.
+
+        Returns:
+            The manifest; None if the run is not published.
+
+        Raises:
+            DamagedRun: the run is there, but not whole.
+        """
+        folder = self.run_folder(run)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            raise DamagedRun("manifest.json is missing") from None
+        except (OSError, ValueError) as error:
+            raise DamagedRun(f"manifest.json cannot be read: {error}") from error
+        problem = manifest_problem(manifest, run, digest) or _file_problem(manifest, folder, contents)
+        if problem:
+            raise DamagedRun(problem)
+        return manifest
+
+    def publish(self, run: str, folder: Path) -> bool:
+        """Make an attempt's folder the published run, in one step.
+
+        Returns:
+            False if the run is published already; the folder then stays where it is.
+        """
+        _sync_tree(folder)
+        try:
+            os.rename(folder, self.run_folder(run))
+        except OSError:
+            if (self.run_folder(run) / "manifest.json").exists():
+                return False
+            raise
+        _sync(self.run_folder(run).parent)
+        return True
+
+    def quarantine(self, run: str, reason: str) -> Path | None:
+        """Move a damaged run out of the way; None if another process did so already."""
+        target = self.folder / "quarantine" / f"{run}-{secrets.token_hex(4)}"
+        try:
+            os.rename(self.run_folder(run), target)
+        except FileNotFoundError:
+            return None
+        write_whole(target / "reason.txt", f"{reason}\n")
+        return target
+
+    # Attempts
+
+    def new_attempt(self, run: str) -> Path:
+        """A new folder for an attempt at a run."""
+        parent = self.folder / "attempts" / run
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(path.name.partition("-")[0]) for path in self.attempts(run)), default=0)
+        folder = parent / f"{number}-{secrets.token_hex(4)}"
+        (folder / "out").mkdir(parents=True)
+        return folder
+
+    def attempts(self, run: str) -> list[Path]:
+        """Folders of the attempts at a run, oldest first."""
+        found = [path for path in (self.folder / "attempts" / run).glob("[0-9]*-*") if path.is_dir()]
+        return sorted(found, key=lambda path: (int(path.name.partition("-")[0]), path.name))
+
+    def outcomes(self, run: str) -> list[dict[str, Any]]:
+        """How the finished attempts at a run ended, oldest first. Damaged notes are left out."""
+        found = []
+        for folder in self.attempts(run):
+            with contextlib.suppress(OSError, ValueError):
+                outcome = json.loads((folder / "outcome.json").read_bytes())
+                found.append({**outcome, "attempt": folder.name})
+        return found
+
+    def attempted(self) -> set[str]:
+        """Ids of the runs with attempts, in one look at the folder."""
+        return {entry.name for entry in os.scandir(self.folder / "attempts")}
+
+    def close_abandoned(self, run: str, session: str) -> None:
+        """Settle attempts whose process vanished: end what it left running, and note how it ended.
+
+        The caller holds the claim, so nobody works on them. An attempt of this driver lost its worker; one of an
+        earlier driver was interrupted with it, which costs the run nothing.
+        """
+        for folder in self.attempts(run):
+            if (folder / "outcome.json").exists():
+                continue
+            try:
+                started = json.loads((folder / "attempt.json").read_bytes())
+            except (OSError, ValueError):
+                started = {}
+            if started.get("host") == host_name():
+                end_group(started.get("kernel", 0), started.get("kernel_mark", ""))
+            lost = started.get("session") == session
+            message = "the process that ran it vanished" if lost else "the batch that ran it ended"
+            outcome = {"kind": "worker-lost" if lost else "interrupted", "message": message}
+            self.note_outcome(folder, outcome)
+
+    def note_outcome(self, folder: Path, outcome: Mapping[str, Any]) -> None:
+        """Write how an attempt ended."""
+        write_whole(folder / "outcome.json", json.dumps(outcome, indent=1, sort_keys=True) + "\n")
+
+    def forget_failures(self, run: str) -> bool:
+        """Let a failed run start afresh. Its attempts stay for reading.
+
+        Returns:
+            Whether there was something to forget.
+        """
+        found = False
+        for folder in self.attempts(run):
+            path = folder / "outcome.json"
+            with contextlib.suppress(OSError, ValueError):
+                outcome = json.loads(path.read_bytes())
+                if not outcome.get("forgotten"):
+                    self.note_outcome(folder, {**outcome, "forgotten": True})
+                    found = True
+        return found
+
+    def drop_attempts(self, run: str) -> None:
+        """Delete what attempts left behind once the run is published."""
+        shutil.rmtree(self.folder / "attempts" / run, ignore_errors=True)
+        shutil.rmtree(self.folder / "work" / run, ignore_errors=True)
+
+    def work_folder(self, run: str) -> Path:
+        """A folder of a run that survives its attempts."""
+        folder = self.folder / "work" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # Claims
+
+    def claim(self, name: str, session: str) -> Claim | None:
+        """Claim a run, or the driving of a grid.
+
+        Args:
+            name: id of the run, or a name of the caller's choice.
+            session: names the driver on whose behalf.
+
+        Returns:
+            The claim; None if a living process holds it.
+        """
+        token = secrets.token_hex(8)
+        path = self.folder / "claims" / f"{name}.json"
+        text = owner_text(token, session)
+        if _create(path, text):
+            return Claim(path, token)
+        holder = self.holder(name)
+        if holder is None:
+            return Claim(path, token) if _create(path, text) else None
+        if holder["alive"]:
+            return None
+        return Claim(path, token) if self._take_over(path, holder, text) else None
+
+    def holder(self, name: str) -> dict[str, Any] | None:
+        """Who holds a claim, with the key `alive`; None if nobody does."""
+        path = self.folder / "claims" / f"{name}.json"
+        try:
+            text = path.read_text()
+            age = self._clock() - path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        try:
+            holder = json.loads(text)
+            return {**holder, "text": text, "alive": is_alive(holder, age)}
+        except (ValueError, KeyError, TypeError):
+            # Just created and not yet written, or the disk was full at that moment.
+            return {"token": "", "session": "", "text": text, "alive": age < HEARTBEAT}
+
+    def claims(self) -> list[str]:
+        """Names of all claims."""
+        return sorted(path.stem for path in (self.folder / "claims").glob("*.json"))
+
+    def drop_dead_claim(self, name: str) -> bool:
+        """Remove a claim whose holder is gone."""
+        claim = self.claim(name, "")
+        if claim is None:
+            return False
+        claim.release()
+        return True
+
+    def _take_over(self, path: Path, holder: Mapping[str, Any], text: str) -> bool:
+        """Replace the claim of a process that is gone. Of several that try, one wins."""
+        # All who judged the same dead claim meet here, because the lock carries its token.
+        lock = path.with_name(f".{path.name}.{holder['token']}.takeover")
+        if not _create(lock, text):
+            with contextlib.suppress(FileNotFoundError):
+                if self._clock() - lock.stat().st_mtime > _TAKEOVER_SECONDS:
+                    lock.unlink()
+            return False
+        try:
+            if not path.exists() or path.read_text() != holder["text"]:
+                return False
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            temporary.write_text(text)
+            os.replace(temporary, path)
+            return True
+        finally:
+            lock.unlink(missing_ok=True)
+
+    def _clock(self) -> float:
+        """The time by the clock of the machine that serves the folder, which alone stamps the claims."""
+        probe = self.folder / "claims" / f".clock-{secrets.token_hex(4)}"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        except OSError:
+            return time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+
+    # Grids and pins
+
+    def grid_folder(self, name: str) -> Path:
+        """Where the grid of that name keeps its plan and reports."""
+        return self.folder / "grids" / name
+
+    def save_plan(self, name: str, grid_text: str, plan_text: str) -> None:
+        """Keep a grid and its plan; they replace an earlier plan of that name."""
+        folder = self.grid_folder(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "grid.yaml", grid_text)
+        write_whole(folder / "plan.json", plan_text)
+
+    def save_report(self, name: str, file: str, content: str) -> None:
+        """Keep a report in the folder of its grid."""
+        write_whole(self.grid_folder(name) / file, content)
+
+    def plans(self) -> list[dict[str, Any]]:
+        """All plans, by the name of their grid.
+
+        Raises:
+            ValueError: a plan cannot be read, or the folder is no place.
+        """
+        if not self.is_open:
+            raise ValueError(f"`place` must be a folder that `lt-lib batch` has written to, got {str(self.folder)!r}.")
+        found = []
+        for path in sorted((self.folder / "grids").glob("*/plan.json")):
+            try:
+                found.append(json.loads(path.read_bytes()))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"`place` must hold readable plans, got {str(path)!r}: {error}") from error
+        return found
+
+    def pin_folder(self, pin: str) -> Path:
+        """Where the copy of a notebook and its sources lies."""
+        return self.folder / "pins" / pin
+
+    def save_pin(self, pin: str, write: Callable[[Path], None]) -> Path:
+        """Keep a copy of a notebook and its sources; one that is there already is used."""
+        target = self.folder / "pins" / pin
+        if target.is_dir():
+            return target
+        temporary = target.with_name(f".{pin}.{secrets.token_hex(4)}.tmp")
+        try:
+            write(temporary)
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def stop_mark(self, session: str) -> Path:
+        """A file whose existence tells the attempts of a driver to end."""
+        return self.folder / "claims" / f".stop-{session}"
+
+
+def storage_problem(error: BaseException) -> bool:
+    """Whether an error says that the place cannot be written or read: a full disk, a broken one, a store that fails."""
+    if isinstance(error, OSError):
+        return error.errno in STORAGE_ERRORS
+    return type(error).__module__.startswith("obstore")
+
+
+def owner_text(token: str, session: str) -> str:
+    """The content of a claim of this process."""
+    owner = {"host": host_name(), "pid": os.getpid(), "mark": start_mark(os.getpid())}
+    return json.dumps({**owner, "token": token, "session": session})
+
+
+def is_alive(holder: Mapping[str, Any], age: float) -> bool:
+    """Whether the holder of a claim lives: on this machine its process decides, elsewhere the age of its last beat."""
+    if holder["host"] == host_name():
+        return bool(start_mark(int(holder["pid"])) == holder["mark"] != "")
+    return age < _MISSED_BEATS * HEARTBEAT
+
+
+def manifest_of(folder: Path, **fields: Any) -> dict[str, Any]:
+    """The manifest of an attempt's folder: its files with sizes and digests, and what else is known about it."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name in ("manifest.json", "attempt.json"):
+            continue
+        files[name] = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"version": 1, **fields, "files": files}
+
+
+def manifest_problem(manifest: Any, run: str, digest: str = "") -> str:
+    """What is wrong with a manifest by itself; empty if nothing is."""
+    try:
+        if manifest["version"] != 1:
+            return f"manifest.json has the version {manifest['version']!r}"
+        if manifest["run"] != run or manifest["digest"][: len(run)] != run or (digest and manifest["digest"] != digest):
+            return "manifest.json belongs to another run"
+        if not manifest["files"]:
+            return "manifest.json lists no files"
+        identity = run_digest(manifest["notebook_digest"], manifest["parameters"], manifest["sources_digest"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return "manifest.json is not complete"
+    return "" if identity == manifest["digest"] else "manifest.json was edited: its parameters give another identity"
+
+
+def _file_problem(manifest: Mapping[str, Any], folder: Path, contents: bool) -> str:
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if size != entry["size"]:
+            return f"{name} has {size} bytes instead of {entry['size']}"
+        if contents and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            return f"{name} has changed since it was published"
+    return ""
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """The end of a log; empty if there is none."""
+    with contextlib.suppress(OSError):
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    return ""
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file with its content; False if it is there already."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        temporary.write_text(text)
+        # A link appears with its content or not at all, and fails if the name is taken.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        if not temporary.exists() or path.exists():
+            raise
+        return _create_plain(path, text)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_plain(path: Path, text: str) -> bool:
+    """The same on file systems without hard links."""
+    try:
+        with open(path, "x") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

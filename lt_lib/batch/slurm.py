@@ -1,0 +1,179 @@
+"""Attempts as jobs of Slurm. Each job writes to the place itself: no port is opened, and it outlives the driver."""
+
+import contextlib
+import json
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lt_lib._paths import write_whole
+from lt_lib.batch.engines import EngineError
+from lt_lib.batch.place import tail
+
+_POLL_SECONDS = 5.0
+_PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+
+
+class SlurmEngine:
+    """One job per attempt, at most `slots` at once. Needs only the programs `sbatch`, `squeue` and `scancel`.
+
+    The job's script, its task and its log lie in `slurm/` of the place, which all nodes must see under one path. A job
+    that reaches its time limit is ended by Slurm and sent in again; a training goes on from its checkpoint.
+
+    Args:
+        folder: the place.
+        slots: jobs at once.
+        gpus: GPUs of one job; Slurm says which.
+        options: further options for `sbatch`, such as `--partition=gpu` or `--time=4:00:00`.
+        start_timeout: seconds that no job may have started in; None to wait as long as the queue takes.
+        poll: seconds between two looks at the queue.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        slots: int,
+        *,
+        gpus: float = 0.0,
+        options: Sequence[str] = (),
+        start_timeout: float | None = None,
+        poll: float = _POLL_SECONDS,
+    ) -> None:
+        self._folder, self._options, self._gpus = folder / "slurm", tuple(options), gpus
+        self._slots, self._start_timeout, self._poll = slots, start_timeout, poll
+        self._jobs: dict[str, tuple[str, Path]] = {}
+        self._asked = 0.0
+        self._started = time.monotonic()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def slots(self) -> int:
+        """See `Engine`."""
+        return self._slots
+
+    def submit(self, task: Mapping[str, Any]) -> None:
+        """See `Engine`."""
+        base = self._folder / f"{task['run']}-{secrets.token_hex(4)}"
+        write_whole(base.with_suffix(".task.json"), json.dumps(task))
+        script = base.with_suffix(".sh")
+        write_whole(script, job_script(base, str(task["run"]), int(task["cpus"]), self._gpus, self._options))
+        said = _call("sbatch", "--parsable", str(script))
+        job = re.match(r"\d+", said.strip())
+        if job is None:
+            raise EngineError(f"sbatch gave no number of a job but {said.strip()!r}.")
+        self._jobs[job.group()] = (str(task["run"]), base)
+
+    def collect(self, seconds: float) -> list[tuple[str, dict[str, Any]]]:
+        """See `Engine`."""
+        limit = time.monotonic() + seconds
+        while True:
+            ended = [job for job, (_, base) in self._jobs.items() if base.with_suffix(".report.json").exists()]
+            if ended or time.monotonic() >= limit:
+                break
+            time.sleep(0.1)
+        if not ended and self._jobs and time.monotonic() - self._asked > self._poll:
+            self._asked = time.monotonic()
+            ended = self._vanished()
+        return [self._take(job) for job in ended]
+
+    def close(self, *, kill: bool = False) -> None:
+        """See `Engine`."""
+        if self._jobs:
+            with contextlib.suppress(EngineError):
+                _call("scancel", *(["--signal=KILL"] if kill else []), *self._jobs)
+            limit = time.monotonic() + (0.0 if kill else 20.0)
+            while time.monotonic() < limit and not all(
+                base.with_suffix(".report.json").exists() for _, base in self._jobs.values()
+            ):
+                with contextlib.suppress(EngineError):
+                    if not set(_queue(self._jobs)) & set(self._jobs):
+                        break
+                time.sleep(0.2)
+        for job in list(self._jobs):
+            self._take(job)
+
+    def _vanished(self) -> list[str]:
+        """Jobs that left the queue without a word; complains if none of them starts."""
+        states = _queue(self._jobs)
+        waiting = [job for job, (state, _) in states.items() if state in _PENDING]
+        if len(waiting) < len(self._jobs):
+            self._started = time.monotonic()
+        elif self._start_timeout is not None and time.monotonic() - self._started > self._start_timeout:
+            reason = states[waiting[0]][1]
+            raise EngineError(f"No job has started for {self._start_timeout:g} s; Slurm says: {reason}.")
+        gone = [job for job in self._jobs if job not in states]
+        # A shared folder may show the last words of a job a little late.
+        if gone:
+            time.sleep(min(1.0, self._poll))
+        return gone
+
+    def _take(self, job: str) -> tuple[str, dict[str, Any]]:
+        run, base = self._jobs.pop(job)
+        report: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            report = json.loads(base.with_suffix(".report.json").read_bytes())
+        if not report:
+            said = tail(base.with_suffix(".log"), 1)
+            report = {
+                "kind": "worker-lost",
+                "message": f"job {job} ended without a word" + (f": {said}" if said else ""),
+            }
+        for ending in (".task.json", ".report.json", ".sh") + (() if report["kind"] == "worker-lost" else (".log",)):
+            base.with_suffix(ending).unlink(missing_ok=True)
+        return run, report
+
+
+def job_script(base: Path, run: str, cpus: int, gpus: float, options: Sequence[str]) -> str:
+    """The script of one job.
+
+    Args:
+        base: its files are this path with the endings `.task.json`, `.report.json` and `.log`.
+        run: id of the run, for the job's name.
+        cpus: processors of the job.
+        gpus: GPUs of the job, rounded up to whole ones.
+        options: lines for `#SBATCH`, after ours, so that they win.
+
+    Returns:
+        Text for `sbatch`.
+    """
+    lines = [
+        f"--job-name=lt-{run}",
+        "--ntasks=1",
+        f"--cpus-per-task={cpus}",
+        f"--output={str(base).replace('%', '%%')}.log",
+        *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
+        # The signal goes to the attempt itself, which then has time to end in order.
+        "--signal=B:TERM@30",
+        *options,
+    ]
+    words = [sys.executable, "-m", "lt_lib.batch.attempt", f"{base}.task.json", f"{base}.report.json"]
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), f"exec {shlex.join(words)} 2>&1", ""])
+
+
+def _queue(jobs: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """State and reason of the jobs that Slurm still knows."""
+    said = _call("squeue", "--noheader", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}", missing="Invalid job id")
+    rows = [line.strip().split("|") for line in said.splitlines() if line.count("|") == 2]
+    ended = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL"}
+    return {job: (state, reason) for job, state, reason in rows if state not in ended}
+
+
+def _call(*words: str, missing: str = "") -> str:
+    """Output of a program of Slurm; empty where its complaint is the expected one."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    except FileNotFoundError as error:
+        raise EngineError(f"Slurm's program {words[0]} is not on this machine.") from error
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"Slurm's program {words[0]} did not answer for 120 s.") from error
+    if done.returncode == 0:
+        return done.stdout
+    if missing and missing in done.stderr:
+        return ""
+    raise EngineError(f"{words[0]} failed: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")

@@ -1,0 +1,173 @@
+"""Which source files a notebook depends on, found by reading imports, and a copy of them that no edit can reach."""
+
+import ast
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+_MAGIC = re.compile(r"^(\s*)[%!].*$", flags=re.MULTILINE)
+_SKIPPED = {"__pycache__"}
+
+
+def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequence[str] = ()) -> dict[str, Path]:
+    """The files that decide what a notebook's code does, apart from installed libraries.
+
+    Imports are followed at any depth, also inside functions, through modules that lie beside the notebook and through
+    one package. Data files count with the package folder that holds them. A module that imports by a computed name
+    counts as needing its whole package; a module-level `__getattr__`, which loads what is named elsewhere, does not.
+
+    Args:
+        code: sources of the code cells.
+        folder: the notebook's folder, where modules of its own may lie.
+        package: folder of the package that is followed, for example `…/lt_lib`.
+        extra: patterns relative to `folder` of files that no import shows.
+
+    Returns:
+        Files by the name under which a search path would find them, sorted.
+
+    Raises:
+        ValueError: a pattern matches nothing.
+    """
+    found: dict[str, Path] = {}
+    names: list[str] = []
+    for source in code:
+        names += sorted(_imported(_parse(_MAGIC.sub(r"\1pass", source)), "")[0])
+    seen: set[str] = set()
+    while names:
+        name = names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for module, path in _files_of(name, folder, package):
+            relative = _relative(module, path)
+            if relative in found:
+                continue
+            found[relative] = path
+            imports, whole = _imported(_parse(path.read_text(encoding="utf-8")), _package_of(module, path))
+            names += sorted(imports)
+            if whole and module.split(".")[0] == package.name:
+                names += [_module_name(file, package) for file in package.rglob("*.py")]
+    for path in [path for path in found.values() if path.name == "__init__.py"]:
+        for file in _data_files(path.parent):
+            found[f"{package.name}/{file.relative_to(package).as_posix()}"] = file
+    for pattern in extra:
+        matches = [path for path in folder.glob(pattern) if path.is_file()]
+        if not matches:
+            raise ValueError(f"`sources` must match files beside the notebook, got {pattern!r}, which matches none.")
+        found |= {path.relative_to(folder).as_posix(): path for path in matches}
+    return dict(sorted(found.items()))
+
+
+def digest_files(files: Mapping[str, Path]) -> str:
+    """SHA-256 over names and contents."""
+    total = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        total.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def copy_files(files: Mapping[str, Path], target: Path) -> None:
+    """Copy files under their names into a folder."""
+    for name, path in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        # The run will fail with the true message; for its identity the lines that import are enough.
+        lines = re.findall(r"^(?:import|from)\s[^\n(\\]+$", source, flags=re.MULTILINE)
+        return ast.parse("\n".join(line for line in lines if _is_python(line)))
+
+
+def _is_python(line: str) -> bool:
+    try:
+        ast.parse(line)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _imported(tree: ast.Module, package: str) -> tuple[set[str], bool]:
+    """Dotted names that a module may load, and whether it loads modules by a computed name."""
+    names: set[str] = set()
+    aliases: dict[str, str] = {}
+    whole = False
+    lazy = {
+        id(node)
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__getattr__"
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+            for alias in node.names:
+                first = alias.name.split(".")[0]
+                aliases[alias.asname or first] = alias.name if alias.asname else first
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+            aliases |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and id(node) not in lazy and _is_import_call(node.func):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                names.add(str(node.args[0].value))
+            else:
+                whole = True
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = ast.unparse(node)
+            if re.fullmatch(r"[\w.]+", dotted):
+                first, _, rest = dotted.partition(".")
+                if first in aliases:
+                    names.add(f"{aliases[first]}.{rest}")
+    return names, whole
+
+
+def _is_import_call(function: ast.expr) -> bool:
+    return ast.unparse(function) in ("import_module", "importlib.import_module", "__import__")
+
+
+def _files_of(name: str, folder: Path, package: Path) -> Iterable[tuple[str, Path]]:
+    """The files that importing a dotted name runs: every package on the way, and the module itself."""
+    parts = name.split(".")
+    root = package.parent if parts[0] == package.name else folder
+    for length in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:length])
+        if (place / "__init__.py").is_file():
+            yield ".".join(parts[:length]), place / "__init__.py"
+        elif place.with_name(f"{place.name}.py").is_file():
+            yield ".".join(parts[:length]), place.with_name(f"{place.name}.py")
+            return
+        elif not place.is_dir() or length == len(parts):
+            return
+
+
+def _relative(module: str, path: Path) -> str:
+    name = module.replace(".", "/")
+    return f"{name}/__init__.py" if path.name == "__init__.py" else f"{name}.py"
+
+
+def _package_of(module: str, path: Path) -> str:
+    return module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def _module_name(file: Path, package: Path) -> str:
+    parts = file.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _data_files(folder: Path) -> Iterable[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in _SKIPPED or path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if not (path / "__init__.py").is_file():
+                yield from (file for file in _data_files(path) if file.suffix != ".py")
+        elif path.suffix not in (".py", ".pyc"):
+            yield path

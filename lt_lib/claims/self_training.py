@@ -1,0 +1,475 @@
+r"""Checks on self-training with an unlabelled pool: rows 105, 107-109, 115, 117-122, 133 and 135 of the ledger.
+
+Where a row does not say at which imbalance it is to be judged, it is judged at :math:`\rho = \rho_U = 50` with cross
+entropy and a pool of five times the labelled set: the middle of the published table, and a pool that nobody has chosen.
+
+A student needs more updates than its teacher, because the labelled tail is a smaller part of what it sees. A verdict on
+whether a pool helps or harms therefore counts only if it is the same at twice the updates, where those were measured.
+Rows on the published table are judged on its cells and on our runs: cells can refute, a small world alone cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lt_lib.claims import _self_training_runs as trainings
+from lt_lib.claims._ranks import rank_correlation
+from lt_lib.claims._self_training_runs import Array, Runs, Setting
+from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.published import published
+from lt_lib.claims.rules import at_least, at_most, positive_effect, published_and_ours
+from lt_lib.metrics import wilson_interval
+
+DEFAULT = Setting()
+TABLE = trainings.table_settings()
+AMOUNTS = (0.5, 1.0, 5.0, 10.0)
+OMEGAS = (0.0, 0.25, 0.5, 1.0, 2.0)
+RELEVANCES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+POOL_RATIOS = (1.0, 25.0, 50.0, 100.0)  # of the relevant part, at 60 % relevance
+LENGTHS = (0.5, 1.0, 2.0)
+# What confirms or not, at twice the updates: two cells of the table, and the ends of the claimed ranges.
+LONG_TABLE = (Setting(length=2.0), Setting(pool_ratio=100.0, length=2.0))
+LONG_RELEVANT = Setting(relevance=0.8, length=2.0)
+LONG_MIXED = Setting(relevance=0.6, pool_ratio=25.0, length=2.0)
+RANDOM_POOLS = 4  # per seed
+TWICE_LABELLED = Setting(labelled=2.0)
+# Pools of the same imbalance for two labelled sets, which the published table does not have.
+SAME_POOLS = (Setting(ratio=100.0, pool_ratio=20.0), Setting(ratio=10.0, pool_ratio=20.0))
+
+
+@dataclass(frozen=True)
+class Training:
+    """All trainings of the notebook.
+
+    Attributes:
+        runs: every setting of the sections below, with base models.
+        printed: published error in percent of each setting of the table, base ones too.
+        clustering: balanced error in percent of k-means on the default pool, `(seeds,)`; None where not measured.
+    """
+
+    runs: Runs
+    printed: dict[Setting, float]
+    clustering: Array | None = None
+
+    def printed_gain(self, setting: Setting) -> float:
+        """Published gain in points."""
+        return self.printed[setting.base] - self.printed[setting]
+
+    def lacks(self, settings: Sequence[Setting]) -> bool:
+        """Whether a setting or its base model is missing."""
+        return any(each not in self.runs.recall for setting in settings for each in (setting, setting.base))
+
+
+def printed_errors() -> dict[Setting, float]:
+    """The cells of the published table, by setting."""
+    cells = published("value_of_labels").query("table == 'value_of_labels_ssl'")
+    found = {}
+    for method, ratio, pool, value in cells[["method", "ratio", "setting", "value"]].itertuples(index=False):
+        setting = Setting(str(method).removesuffix(" + D_U@5x"), float(ratio))
+        alone = not isinstance(pool, str)
+        key = setting.base if alone else replace(setting, pool_ratio=float(pool.removeprefix("rho_U=")))
+        found[key] = float(value)
+    return found
+
+
+def amount_settings() -> list[Setting]:
+    """Pools of different size."""
+    return [Setting(amount=amount) for amount in AMOUNTS]
+
+
+def omega_settings() -> list[Setting]:
+    """Weights of the pool."""
+    return [Setting(omega=omega) for omega in OMEGAS]
+
+
+def relevance_settings(loss: str = "CE") -> list[Setting]:
+    """Pools of different relevance; one without relevant samples has no imbalance."""
+    return [Setting(loss, relevance=share, pool_ratio=50.0 if share else 1.0) for share in RELEVANCES]
+
+
+def mixed_pool_settings() -> list[Setting]:
+    """Pools with 60 % relevant samples of different imbalance."""
+    return [Setting(relevance=0.6, pool_ratio=ratio) for ratio in POOL_RATIOS]
+
+
+def random_settings() -> list[Setting]:
+    """Pools of random quality."""
+    return [Setting(draw=draw) for draw in range(1, RANDOM_POOLS + 1)]
+
+
+def length_settings() -> list[Setting]:
+    """More and fewer updates, for the base model and for the final one."""
+    return [Setting(length=length) for length in LENGTHS]
+
+
+def measure_training(profile: str, rng: np.random.Generator, folder: str = "") -> Training | None:
+    """Train everything at the quick profile; read the stored rows at the others, None if there are none.
+
+    Args:
+        profile: "quick", "small" or "paper".
+        rng: not used: trainings are seeded by number, so that pairs are pairs.
+        folder: of the stored rows; `results/` of the source tree if empty.
+    """
+    if profile != "quick":
+        runs = trainings.read_runs(profile, folder)
+        return None if runs is None else Training(runs, printed_errors())
+    parts = [*TABLE, *amount_settings(), *omega_settings(), *mixed_pool_settings()]
+    parts += [each for loss in trainings.LOSSES for each in relevance_settings(loss)]
+    parts += [*random_settings(), *length_settings(), *SAME_POOLS, TWICE_LABELLED]
+    parts += [*LONG_TABLE, LONG_RELEVANT, LONG_MIXED]
+    features = [DEFAULT.base, DEFAULT, Setting(pool_ratio=1.0)]
+    runs = trainings.run_settings(list(dict.fromkeys(parts)), features=features)
+    return Training(runs, printed_errors(), trainings.kmeans_error(DEFAULT))
+
+
+def judge_value(training: Training) -> Judgement:
+    """Self-training beats the labels alone, and it beats clustering the pool without labels."""
+    if training.clustering is None:
+        return Judgement("not judged", why="the stored rows hold no clustering of the pool")
+    gain = confirmed(training, positive_effect(training.runs.gain(DEFAULT), unit="points"), LONG_TABLE[:1])
+    over_clusters = training.clustering - training.runs.error(DEFAULT)
+    return worst([gain, positive_effect(over_clusters, unit="points")])
+
+
+def judge_table(training: Training) -> Judgement:
+    """A gain in all 24 cells, and 3 points on average for cross entropy at ratio 50; in print and in our runs."""
+    all_printed = [at_least(training.printed_gain(setting), 0.0, name="printed gain") for setting in TABLE]
+    printed = [training.printed_gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
+    in_print = worst([*all_printed, at_least(float(np.mean(printed)), 3.0, name="mean printed gain at 50")])
+    cells = [positive_effect(training.runs.gain(setting), unit="points") for setting in TABLE]
+    middle = [training.runs.gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
+    found = worst([*cells, positive_effect(np.mean(middle, axis=0), minimum=3.0, unit="points")])
+    return published_and_ours(in_print, confirmed(training, found, LONG_TABLE[1:]))
+
+
+def judge_signs(training: Training) -> Judgement:
+    """Every cell has a positive mean gain, in print and in our runs."""
+    in_print = at_least(float(np.mean([training.printed_gain(s) > 0 for s in TABLE])), 1.0, name="share of printed > 0")
+    share = float(np.mean([training.runs.gain(setting).mean() > 0 for setting in TABLE]))
+    ours = confirmed(training, at_least(share, 1.0, name="share of gains > 0"), LONG_TABLE[1:])
+    return published_and_ours(in_print, ours)
+
+
+def judge_features(training: Training) -> Judgement:
+    """The silhouette of the rarest third rises."""
+    if DEFAULT not in training.runs.silhouette:
+        return Judgement("not judged", why="the stored rows hold no features")
+    values = training.runs.silhouette
+    return positive_effect(tail(values[DEFAULT] - values[DEFAULT.base]), unit="of silhouette")
+
+
+def judge_omega(training: Training) -> Judgement:
+    r"""At :math:`\omega = 0` the base model comes out; some :math:`\omega > 0` is better, all tried allowed for."""
+    runs = training.runs
+    zero = float(np.abs(runs.recall[Setting(omega=0.0)] - runs.recall[DEFAULT.base]).max())
+    tried = [Setting(omega=omega) for omega in OMEGAS if omega > 0]
+    each = [positive_effect(runs.gain(setting), unit="points", level=1 - 0.05 / len(tried)) for setting in tried]
+    best = max(each, key=lambda part: part.statistic)
+    return worst([at_most(zero, 0.0, name="difference of recall at omega 0"), best])
+
+
+def judge_pool_balance(training: Training) -> Judgement:
+    """With cross entropy the error rises with the pool's ratio: in rank and, paired, on a logarithmic scale."""
+    in_print, parts = [], []
+    for ratio in trainings.RATIOS:
+        cells = trainings.table_settings(("CE",), (ratio,))
+        x = [setting.pool_ratio for setting in cells]
+        in_print.append(
+            at_least(rank_correlation(x, [training.printed[s] for s in cells]), 0.8, name="printed Spearman")
+        )
+        rank = rank_correlation(x, [float(training.runs.error(setting).mean()) for setting in cells])
+        parts += [at_least(rank, 0.8, name="Spearman"), positive_effect(log_slope(training.runs, cells), unit="slope")]
+    return published_and_ours(worst(in_print), worst(parts))
+
+
+def judge_spread(training: Training) -> Judgement:
+    """The error spreads less over the pools at ratio 10 than at 100, for both losses, in print and in our runs."""
+    in_print, parts = [], []
+    for loss in trainings.LOSSES:
+        printed = [
+            np.ptp([training.printed[s] for s in trainings.table_settings((loss,), (r,))]) for r in (100.0, 10.0)
+        ]
+        in_print.append(at_least(float(printed[0] - printed[1]), 0.0, name=f"printed spread at 100 less at 10, {loss}"))
+        wide, narrow = (spread(training.runs, loss, ratio) for ratio in (100.0, 10.0))
+        parts.append(positive_effect(wide - narrow, unit="points"))
+    return published_and_ours(worst(in_print), worst(parts))
+
+
+def judge_amount(training: Training) -> Judgement:
+    """The gain rises from each amount to the next, and the gain per unit of pool falls."""
+    gains = [training.runs.gain(setting) for setting in amount_settings()]
+    pairs = list(zip(AMOUNTS, gains, strict=True))
+    parts = []
+    for (small, first), (large, second) in zip(pairs[:-1], pairs[1:], strict=True):
+        parts.append(positive_effect(second - first, unit="points"))
+        parts.append(positive_effect(first / small - second / large, unit="points per unit"))
+    return worst(parts)
+
+
+def judge_labelled(training: Training) -> Judgement:
+    """Not a row of its own: the gain is larger with twice the labelled samples, the pool growing with them."""
+    return positive_effect(training.runs.gain(TWICE_LABELLED) - training.runs.gain(DEFAULT), unit="points")
+
+
+def judge_classes(training: Training) -> Judgement:
+    """At least 80 % of the classes do not lose on average, and the rarest third gains more than the most frequent."""
+    found = []
+    for setting in (DEFAULT, LONG_TABLE[0]):
+        if not training.lacks([setting]):
+            gains = training.runs.class_gain(setting)
+            share = at_least(float(np.mean(gains.mean(axis=0) >= 0)), 0.8, name="share of classes")
+            found.append(worst([share, positive_effect(tail(gains) - head(gains), unit="points")]))
+    return agreeing(found[0], found[-1])
+
+
+def judge_relevance(training: Training, loss: str = "CE") -> Judgement:
+    """Self-training starts to pay at a relevance in [0.4, 0.8]; the row is judged with cross entropy."""
+    gains = np.stack([training.runs.gain(setting) for setting in relevance_settings(loss)], axis=1)
+    found = judge_crossing(np.array(RELEVANCES), gains, 0.4, 0.8, "relevance")
+    return confirmed(training, found, [LONG_RELEVANT] if loss == "CE" else [])
+
+
+def judge_mixed_pool(training: Training) -> Judgement:
+    """At 60 % relevance the error rises with the pool's ratio; the gain ends between half and twice the ratio."""
+    cells = mixed_pool_settings()
+    gains = np.stack([training.runs.gain(setting) for setting in cells], axis=1)
+    # The gain falls with the ratio; a falling curve is a rising one read from the right.
+    found = judge_crossing(-np.log(POOL_RATIOS)[::-1], gains[:, ::-1], -np.log(100.0), -np.log(25.0), "ratio")
+    where, low, high = np.exp([-found.statistic, -found.high, -found.low])
+    found = replace(found, statistic=float(where), low=float(low), high=float(high), threshold="rho_U in [25, 100]")
+    return worst(
+        [positive_effect(log_slope(training.runs, cells), unit="slope"), confirmed(training, found, [LONG_MIXED])]
+    )
+
+
+def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -> Judgement:
+    """A judgement, taken back where a gain has another verdict at twice the updates; as it is if none was measured.
+
+    Args:
+        training: all runs.
+        found: at the default number of updates.
+        longer: settings that decide, at twice the updates.
+    """
+    for setting in longer:
+        if not training.lacks([setting]):
+            each = [positive_effect(training.runs.gain(one)) for one in (replace(setting, length=1.0), setting)]
+            if each[0].verdict != each[1].verdict:
+                return _taken_back(found, each[1])
+    return found
+
+
+def agreeing(short: Judgement, long: Judgement) -> Judgement:
+    """The first judgement if both have the same verdict, else the first as "inconclusive".
+
+    Args:
+        short: at the default number of updates.
+        long: at twice the updates.
+    """
+    return short if short.verdict == long.verdict else _taken_back(short, long)
+
+
+def _taken_back(found: Judgement, long: Judgement) -> Judgement:
+    return replace(found, verdict="inconclusive", threshold=f"{found.threshold}; at twice the updates {long.verdict}")
+
+
+def judge_random(training: Training) -> Judgement:
+    """More than half of the random pools do harm, by a one-sided 95 % Wilson bound."""
+    gains = np.concatenate([training.runs.gain(setting) for setting in random_settings()])
+    harmful = int(np.sum(gains < 0))
+    low, high = (float(bound) for bound in wilson_interval(harmful, gains.size, level=0.9))
+    verdict = "holds" if low > 0.5 else "refuted" if high < 0.5 else "inconclusive"
+    return Judgement(verdict, harmful / gains.size, low, high, f"share > 0.5, one-sided 95 %, {gains.size} pools")
+
+
+def judge_crossing(x: Array, gains: Array, low: float, high: float, name: str, *, resamples: int = 2000) -> Judgement:
+    """Where a rising mean gain crosses zero, with a 90 % bootstrap interval over the seeds.
+
+    Holds if nineteen in twenty resamples cross in [`low`, `high`]; refuted if nineteen in twenty do not; else
+    inconclusive.
+
+    Args:
+        x: positions, increasing, `(points,)`.
+        gains: `(seeds, points)`.
+        low: lower end of the claimed range.
+        high: upper end.
+        name: of the position, for the printed rule.
+        resamples: of the seeds.
+    """
+    rng = np.random.default_rng(0)
+    rows = rng.integers(len(gains), size=(resamples, len(gains)))
+    found = np.array([crossing(x, gains[row].mean(axis=0)) for row in rows])
+    point = crossing(x, gains.mean(axis=0))
+    low_end, high_end = np.quantile(np.nan_to_num(found, nan=np.inf), [0.05, 0.95], method="nearest")
+    inside = (found >= low) & (found <= high)  # a missing crossing is not inside
+    verdict = "holds" if inside.mean() >= 0.95 else "refuted" if inside.mean() <= 0.05 else "inconclusive"
+    text = f"{name} in [{low:.3g}, {high:.3g}]"
+    if np.isnan(point):
+        share = float(np.isnan(found).mean())
+        return Judgement(verdict, threshold=f"{text}; no crossing in {share:.0%} of resamples")
+    return Judgement(verdict, point, float(low_end), float(high_end), text)
+
+
+def crossing(x: Array, gain: Array) -> float:
+    """Where a curve, read from the right, first falls to zero: linear between points; NaN if it never crosses.
+
+    Args:
+        x: positions, increasing.
+        gain: value at each.
+
+    Example:
+        >>> crossing(np.array([0.0, 0.5, 1.0]), np.array([-1.0, -1.0, 3.0]))
+        0.625
+    """
+    losing = np.flatnonzero(gain <= 0)
+    if not len(losing) or losing[-1] == len(gain) - 1:
+        return float("nan")
+    i = int(losing[-1])
+    return float(x[i] + (x[i + 1] - x[i]) * -gain[i] / (gain[i + 1] - gain[i]))
+
+
+def head(values: Array) -> Array:
+    """Mean over the most frequent third of the classes, the last axis, most frequent first."""
+    return values[..., : values.shape[-1] // 3].mean(axis=-1)
+
+
+def tail(values: Array) -> Array:
+    """Mean over the rarest third of the classes, the last axis, most frequent first."""
+    return values[..., -(values.shape[-1] // 3) :].mean(axis=-1)
+
+
+def spread(runs: Runs, loss: str, ratio: float) -> Array:
+    """Largest minus smallest error over the four pools of the table, in points, `(seeds,)`."""
+    return np.ptp([runs.error(setting) for setting in trainings.table_settings((loss,), (ratio,))], axis=0)
+
+
+def log_slope(runs: Runs, settings: Sequence[Setting]) -> Array:
+    """Least-squares slope of the error on the logarithm of the pool's ratio, in points per factor e, `(seeds,)`."""
+    x = np.log([setting.pool_ratio for setting in settings])
+    errors = np.stack([runs.error(setting) for setting in settings], axis=1)
+    return errors @ (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+
+
+def measure_audit(profile: str, rng: np.random.Generator, *, label: Callable[..., Any] | None = None) -> float:
+    """Largest change of any weight of the final model when the true classes of the pool are shuffled.
+
+    Args:
+        profile: not used: the audit is the same at each.
+        rng: shuffles the classes.
+        label: (pool, seed) -> inputs that the method is given; the pool's inputs if None.
+    """
+    import torch
+
+    from lt_lib.data.pools import Pool
+    from lt_lib.training.self_training import self_train
+    from lt_lib.training.unequal import TrainingSet
+
+    pool = trainings.unlabelled_pool(Setting(amount=1.0), 0)
+    shuffled = Pool(pool.inputs, rng.permutation(pool.targets), pool.num_classes, pool.source)
+    split = trainings.labelled_set(DEFAULT, 0)
+    labelled = torch.from_numpy(np.asarray(split.inputs)).double(), torch.from_numpy(split.targets)
+
+    def train(inputs: Any, targets: Any, class_counts: Array, order: Any) -> Any:
+        loss_at = trainings.losses_for("CE", [class_counts])[0]
+        each = TrainingSet(inputs, targets, loss_at, torch.Generator().manual_seed(0))
+        stack = trainings.fit_networks([each], [0], Setting(length=0.1))
+        model = trainings.network("CE", 0).double()
+        model.load_state_dict(stack.member(0))
+        return model
+
+    finals = []
+    for seen in (pool, shuffled):
+        inputs = torch.from_numpy(seen.inputs if label is None else label(seen)).double()
+        finals.append(self_train(labelled, inputs, num_classes=trainings.CLASSES, train=train).model)
+    pairs = zip(*(model.parameters() for model in finals), strict=True)
+    return max(float((first - second).detach().abs().max()) for first, second in pairs)
+
+
+def judge_audit(change: float) -> Judgement:
+    """No weight changes."""
+    return at_most(change, 0.0, name="change of any weight")
+
+
+def _stored(settings: Sequence[Setting], judge: Callable[[Training], Judgement]) -> Callable[[Any], Judgement]:
+    """A judge that first asks whether the settings it needs were measured."""
+
+    def judged(training: Training | None) -> Judgement:
+        if training is None or training.lacks(settings):
+            return Judgement("not judged", why="results/self-training.csv lacks the rows: 3 seeds or more per setting")
+        return judge(training)
+
+    return judged
+
+
+_ALL = ("quick", "small", "paper")
+_MEASURE = measure_training
+CHECKS: tuple[Check, ...] = (
+    Check(
+        Claim(105, "S3 L58", "E", "Imbalanced labels are worth having: they label the pool.",
+              "self-training beats the labels alone and beats clustering without labels"),
+        _MEASURE, _stored([DEFAULT], judge_value), _ALL,
+    ),
+    Check(
+        Claim(107, "S3 L64-74", "E", "Five times as much unlabelled data lowers the error drastically, for both losses "
+              "and all ratios.", "a gain in all 24 cells; cross entropy at ratio 50 gains >= 3 points"),
+        _MEASURE, _stored(TABLE, judge_table), _ALL,
+    ),
+    Check(
+        Claim(108, "S3 L64", "E", "The gain is there for every imbalance of the pool and both losses.",
+              "all 24 mean gains positive"),
+        _MEASURE, _stored(TABLE, judge_signs), _ALL,
+    ),
+    Check(
+        Claim(109, "S3 L84", "E", "Unlabelled data give clearer boundaries between rare classes in feature space.",
+              "silhouette of the rarest third rises"),
+        _MEASURE, _stored([DEFAULT], judge_features), _ALL,
+    ),
+    Check(
+        Claim(115, "S3 L119", "E", "Self-training minimises the labelled loss plus omega times the pseudo-labelled "
+              "loss.", "omega = 0 is plain training; some omega > 0 is better"),
+        _MEASURE, _stored(omega_settings(), judge_omega), _ALL,
+    ),
+    Check(
+        Claim(117, "S3 L125", "E", "The more balanced the pool, the larger the gain.",
+              "cross entropy: Spearman of pool ratio and error >= 0.8 and a rising error, at every ratio"),
+        _MEASURE, _stored(TABLE, judge_pool_balance), _ALL,
+    ),
+    Check(
+        Claim(118, "S3 L126", "E", "The more balanced the labelled data, the less the pool's imbalance matters.",
+              "smaller spread over pools at ratio 10 than at 100, both losses"),
+        _MEASURE, _stored(TABLE, judge_spread), _ALL,
+    ),
+    Check(
+        Claim(119, "S3 L127", "E", "More unlabelled, or more labelled, data bring more gain, with diminishing returns.",
+              "gain rises and gain per sample falls with the pool; the labelled part is tested apart"),
+        _MEASURE, _stored(amount_settings(), judge_amount), _ALL,
+    ),
+    Check(
+        Claim(120, "S3 L128", "E", "All classes gain from the pool, the rare ones most.",
+              ">= 80 % of the classes do not lose; rarest third > most frequent third"),
+        _MEASURE, _stored([DEFAULT], judge_classes), _ALL,
+    ),
+    Check(
+        Claim(121, "S3 L134", "E", "At least some 60 % of the pool must be relevant for it to help.",
+              "the gain crosses zero at a relevance in [0.4, 0.8]"),
+        _MEASURE, _stored(relevance_settings(), judge_relevance), _ALL,
+    ),
+    Check(
+        Claim(122, "S3 L135", "E", "With 60 % relevance the pool's ratio must not exceed that of the labelled data.",
+              "error rises with the pool's ratio; the gain is gone between half and twice the labelled ratio"),
+        _MEASURE, _stored(mixed_pool_settings(), judge_mixed_pool), _ALL,
+    ),
+    Check(
+        Claim(133, "S3 L189-190", "Q", "Neither way asks for more labels by hand: self-training reads no label of the "
+              "pool.", "shuffling the classes of the pool changes no weight"),
+        measure_audit, judge_audit, _ALL,
+    ),
+    Check(
+        Claim(135, "S3 L200", "Q", "In practice nobody knows how good the unlabelled data are, and a bad pool is "
+              "likely.", "more than half of random pools (relevance uniform in [0, 1]) do harm"),
+        _MEASURE, _stored(random_settings(), judge_random), _ALL,
+    ),
+)  # fmt: skip

@@ -1,0 +1,412 @@
+"""`run_pretrain(config)`: pre-train without labels, transfer, train, and perhaps choose a new classifier."""
+
+import json
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lt_lib import data, metrics, models, training
+from lt_lib._checks import check_known
+from lt_lib._paths import write_whole
+from lt_lib.data import augment
+from lt_lib.recipes import build
+from lt_lib.recipes.config import RunConfig
+from lt_lib.recipes.methods import method_name
+from lt_lib.recipes.result import RunResult
+from lt_lib.recipes.run import _result
+from lt_lib.training.pretraining import View, crop_and_jitter, shift_and_noise
+
+PRETEXTS = ("none", "rotation", "jigsaw", "autoencoder", "simsiam")
+CLASSIFIERS = ("head", "crt", "tau", "lws", "ncm")
+SCHEDULES = ("step", "cosine")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(RunConfig):
+    """A training run with self-supervised pre-training on the same images before it.
+
+    All fields of `RunConfig` describe the training with labels. The defaults of the others are those of the code of
+    Yang and Xu for rotation: as long, as fast and in the same batches as the training that follows.
+    """
+
+    pretext: str = "rotation"  # none, rotation, jigsaw, autoencoder or simsiam
+    pretrain_epochs: int = 40  # passes over the images without labels; 0 with pretext none
+    pretrain_batch_size: int = 128  # images per step
+    pretrain_learning_rate: float = 0.1  # after warm-up
+    pretrain_schedule: str = "step"  # step: as the training with labels; cosine: down to 0
+    pretrain_weight_decay: float = 2e-4  # coefficient of the squared norm / 2
+    pretrain_noise: float = 0.5  # deviation of the noise to remove (autoencoder), on standardised pixels
+    embedding: int = 64  # length of SimSiam's projection
+    classifier: str = "head"  # head: as trained; crt, tau, lws or ncm: chosen anew on the frozen features
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, options in (
+            ("pretext", PRETEXTS), ("classifier", CLASSIFIERS), ("pretrain_schedule", SCHEDULES),
+        ):  # fmt: skip
+            check_known(getattr(self, name), name, options)
+        if (self.pretext == "none") != (self.pretrain_epochs == 0):
+            raise ValueError(
+                "`pretrain_epochs` must be 0 with pretext 'none' and >= 1 with a task, "
+                f"got {self.pretrain_epochs} with {self.pretext!r}."
+            )
+        for name, low in _LOWEST:
+            if not low <= getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be finite and >= {low}, got {getattr(self, name)}.")
+        if self.num_devices != 1:
+            raise ValueError(f"`num_devices` must be 1 for pre-training, got {self.num_devices}.")
+        if self.classifier != "head" and (self.loss == "ldam" or not self.validation_per_class):
+            raise ValueError(
+                f"`classifier` must be 'head' for a cosine head or without validation images, got {self.classifier!r} "
+                f"with loss {self.loss!r} and validation_per_class {self.validation_per_class}."
+            )
+
+    @property
+    def total_epochs(self) -> int:
+        """Passes over the images before and after the transfer together."""
+        return training.equal_length(self.pretrain_epochs, self.epochs)
+
+    def control(self) -> "PretrainConfig":
+        """The run from scratch that is as long as this one in all.
+
+        Example:
+            >>> control = PretrainConfig(epochs=200, pretrain_epochs=200).control()
+            >>> control.pretext, control.epochs, control.total_epochs
+            ('none', 400, 400)
+        """
+        return replace(self, pretext="none", pretrain_epochs=0, epochs=self.total_epochs)
+
+
+_LOWEST = (
+    ("pretrain_epochs", 0),
+    ("pretrain_batch_size", 2),
+    ("pretrain_learning_rate", 1e-12),
+    ("pretrain_weight_decay", 0),
+    ("pretrain_noise", 0),
+    ("embedding", 2),
+)
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """Outcome of `run_pretrain`.
+
+    Attributes:
+        trained: of the training with labels, with the accuracy and confusion of the classifier that was asked for.
+        pretext_curves: loss, rate and score of pre-training by epoch; empty without.
+        pretext_score: how well the task is done on (at most 1,000) test images, on the task's own scale; None without a
+            task, and for SimSiam with augmented images, whose views need the stored ones.
+        probe_accuracy: balanced test accuracy of a linear probe on the features before any training with labels.
+        chosen: what validation chose for the classifier, by name.
+        seconds: wall time of everything.
+    """
+
+    trained: RunResult
+    pretext_curves: dict[str, Any]
+    pretext_score: float | None
+    probe_accuracy: float
+    chosen: dict[str, Any]
+    seconds: float
+
+    @property
+    def config(self) -> PretrainConfig:
+        """What was run."""
+        config = self.trained.config
+        assert isinstance(config, PretrainConfig)
+        return config
+
+    @property
+    def method(self) -> str:
+        """Name for tables: the base method, where it started, and the classifier if it is another one.
+
+        A run from scratch is named as such, so that a control of double length is not taken for the base method.
+        """
+        config = self.config
+        start = "from scratch" if config.pretext == "none" else f"+ {config.pretext}"
+        suffix = "" if config.classifier == "head" else f", {config.classifier}"
+        return f"{method_name(config)} {start}{suffix}"
+
+    def to_row(self) -> dict[str, Any]:
+        """One tidy row: the columns that all result tables share, and those of pre-training."""
+        config = self.config
+        return self.trained.to_row() | {
+            "method": self.method,
+            "base": method_name(config),
+            "pretext": config.pretext,
+            "classifier": config.classifier,
+            "epochs": config.epochs,
+            "pretrain_epochs": config.pretrain_epochs,
+            "total_epochs": config.total_epochs,
+            "pretext_score": self.pretext_score,
+            "probe_accuracy": self.probe_accuracy,
+            "seconds": self.seconds,
+        }
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write `result.json`, `curves.csv` and, after pre-training, `pretext.csv` into `folder`; return the folder."""
+        folder = self.trained.save(folder)
+        content = json.loads((folder / "result.json").read_text())
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "trained"}
+        content |= own | {"method": self.method, "row": self.to_row()}
+        if self.pretext_curves:
+            lines = ["epoch,learning_rate,loss,score"]
+            columns = zip(
+                self.pretext_curves["learning_rate"],
+                self.pretext_curves["train_loss"],
+                self.pretext_curves["accuracy"]["pretext"],
+                strict=True,
+            )
+            lines += [f"{epoch},{rate:.8g},{loss:.6g},{score:.6g}" for epoch, (rate, loss, score) in enumerate(columns)]
+            write_whole(folder / "pretext.csv", "\n".join(lines) + "\n")
+        # Last, so that the file that says "finished" comes when everything else is there.
+        write_whole(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+        return folder
+
+
+def run_pretrain(
+    config: PretrainConfig,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+    dataset: data.Dataset | None = None,
+) -> PretrainResult:
+    """Pre-train on the images of the long-tailed subset, transfer all but the last layer, train, evaluate.
+
+    The images get no other labels than the subset's own, and pre-training reads none. With `augment`, images are
+    cropped and mirrored before a task turns, cuts or blurs them; SimSiam makes its own views instead.
+
+    Args:
+        config: what to run.
+        checkpoint: file for the state after every epoch; pre-training keeps its own beside it as `NAME.pretext`.
+        progress: show progress bars.
+        dataset: the loaded data set, if the caller has it already.
+
+    Raises:
+        NonFiniteLossError: the loss became infinite or NaN.
+        CheckpointError: a checkpoint is damaged or of another configuration.
+        ValueError, MissingDataError: vectors instead of images, another misfit, or data that is not there.
+    """
+    device = training.resolve_device(config.device)
+    precision = build.resolve_precision(config, device)
+    fabric = training.make_fabric(device, precision)
+    fabric.launch()
+    place = str(fabric.device)
+    dataset = dataset or build.load_dataset(config)
+    problem = build.build_problem(config, place, dataset)
+    plain = problem if problem.augment is None else build.build_problem(replace(config, augment=False), place, dataset)
+    if len(problem.input_shape) != 3:
+        raise ValueError(f"`dataset` must hold images for pre-training, got vectors in {config.dataset!r}.")
+    identity = f"{config.hash()}-{problem.data_hash}"
+    dtype = plain.train.dtype
+    model = build.build_model(config, problem.input_shape, len(problem.class_counts)).to(place, dtype)
+    model = model.to(memory_format=torch.channels_last)
+    curves: dict[str, Any] = {}
+    score, seconds = None, 0.0
+    if config.pretext != "none":
+        task, network = build_pretext(config, problem.input_shape, _view(config, dataset))
+        history = training.pretrain(
+            network,
+            problem.train,
+            task,
+            learning_rate_at=_pretrain_rate(config),
+            epochs=config.pretrain_epochs,
+            rng=torch.Generator(place).manual_seed(config.seed),
+            batch_size=config.pretrain_batch_size,
+            momentum=config.momentum,
+            parameters=models.parameter_groups(network, config.pretrain_weight_decay),
+            augment=None if config.pretext == "simsiam" else problem.augment,
+            fabric=fabric,
+            checkpoint=None if checkpoint is None else f"{checkpoint}.pretext",
+            identity=identity,
+            progress=progress,
+        )
+        training.transfer(network.state_dict(), model, prefix="encoder." if config.pretext == "simsiam" else "")
+        curves, seconds = dict(vars(history)), history.seconds
+        if config.pretext != "simsiam" or problem.augment is None:
+            rng = torch.Generator(place).manual_seed(config.seed)
+            score = float(training.pretext_score(network.to(dtype), problem.test[0][:1000], task, rng))
+    probe = _probe_accuracy(model, config, plain)
+    trained = _train(config, model, problem, plain, fabric, checkpoint, identity, progress, device, precision)
+    chosen: dict[str, Any] = {}
+    if config.classifier != "head":
+        trained, chosen = _with_classifier(config, model, plain, trained)
+    return PretrainResult(trained, curves, score, probe, chosen, seconds + trained.seconds)
+
+
+def build_pretext(
+    config: PretrainConfig, input_shape: tuple[int, ...], view: View
+) -> tuple[training.PretextTask, nn.Module]:
+    """The task of `config` and a network for it, with initial weights drawn from `config.seed`.
+
+    Args:
+        config: the run, with a task.
+        input_shape: channels, height, width.
+        view: SimSiam's random view.
+
+    Raises:
+        ValueError: no task.
+    """
+    tasks = {
+        "rotation": training.rotation_task,
+        "jigsaw": training.jigsaw_task,
+        "autoencoder": lambda: training.autoencoder_task(int(np.prod(input_shape)), config.pretrain_noise),
+        "simsiam": lambda: training.simsiam_task(view, config.embedding),
+    }
+    check_known(config.pretext, "pretext", tasks)
+    task = tasks[config.pretext]()
+    plain = replace(config, loss="softmax", bias_init="zero", decay_on="all")
+    if config.pretext == "simsiam":
+        encoder = build.build_model(plain, input_shape, 2)
+        width = encoder.head.in_features  # type: ignore[union-attr]
+        return task, models.seeded(lambda: training.SiameseNet(encoder, width, config.embedding), config.seed)  # type: ignore[arg-type]
+    network = build.build_model(plain, input_shape, task.outputs)
+    training.start_decoder(task, network)
+    return task, network
+
+
+def _view(config: PretrainConfig, dataset: data.Dataset) -> View:
+    """SimSiam's view: of photographs where the run augments, of small drawings without colour elsewhere."""
+    if not config.augment:
+        return shift_and_noise
+    mean, deviation = augment.channel_statistics(np.asarray(dataset.train.inputs))
+
+    def view(images: Tensor, rng: torch.Generator) -> Tensor:
+        values = crop_and_jitter(images.float() / 255, rng)
+        centre, spread = (torch.as_tensor(v, dtype=values.dtype, device=values.device) for v in (mean, deviation))
+        return (values - centre[:, None, None]) / spread[:, None, None]
+
+    return view
+
+
+def _pretrain_rate(config: PretrainConfig) -> Any:
+    epochs, base = config.pretrain_epochs, config.pretrain_learning_rate
+    if config.pretrain_schedule == "step":
+        return training.step_learning_rate(epochs, base, warmup=config.warmup, decay=config.lr_decay)
+    return lambda epoch: base * 0.5 * (1 + float(np.cos(np.pi * epoch / epochs)))
+
+
+def _train(
+    config: PretrainConfig,
+    model: nn.Module,
+    problem: build.Problem,
+    plain: build.Problem,
+    fabric: Any,
+    checkpoint: str | Path | None,
+    identity: str,
+    progress: bool,
+    device: str,
+    precision: str,
+) -> RunResult:
+    """Training with labels from the weights that `model` has; the same steps as `lt_lib.recipes.run`."""
+    evaluation = {"test": problem.test}
+    if problem.validation is not None:
+        evaluation["validation"] = problem.validation
+    history = training.fit(
+        model,
+        problem.train,
+        problem.train_targets,
+        loss_at=build.build_loss(config, problem.class_counts, str(fabric.device)),
+        learning_rate_at=build.build_learning_rate(config),
+        epochs=config.epochs,
+        rng=torch.Generator(str(fabric.device)).manual_seed(config.seed),
+        batch_size=config.batch_size,
+        momentum=config.momentum,
+        parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
+        order_at=build.build_order(config, problem.train_targets, problem.class_counts),
+        augment=problem.augment,
+        evaluation=evaluation,
+        evaluate_every=config.evaluate_every,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        identity=identity,
+        progress=progress,
+    )
+    with fabric.autocast():
+        test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], plain.train))
+    return _result(
+        config,
+        problem.class_counts,
+        history,
+        test=(test_logits, problem.test[1]),
+        train=(train_logits, problem.train_targets),
+        device=device,
+        precision=precision,
+        data_hash=problem.data_hash,
+    )
+
+
+def _features(model: nn.Module, inputs: Tensor, targets: Tensor) -> training.FeatureSet:
+    return training.FeatureSet(training.extract_features(model, inputs), targets)
+
+
+def _probe_accuracy(model: nn.Module, config: PretrainConfig, plain: build.Problem) -> float:
+    """Of a linear classifier with class-balanced draws on the features as they are before training with labels."""
+    num_classes = len(plain.class_counts)
+    probe = training.retrain_classifier(
+        _features(model, plain.train, plain.train_targets),
+        num_classes,
+        rng=torch.Generator(plain.train.device).manual_seed(config.seed),
+        batch_size=config.batch_size,
+    )
+    predicted = probe(training.extract_features(model, plain.test[0])).argmax(dim=1)
+    return metrics.balanced_accuracy(plain.test[1], predicted, num_classes)
+
+
+def _with_classifier(
+    config: PretrainConfig, model: nn.Module, plain: build.Problem, trained: RunResult
+) -> tuple[RunResult, dict[str, Any]]:
+    """The result with a new classifier on the frozen features; the accuracy is the only one there is to select."""
+    assert plain.validation is not None  # `PretrainConfig` asks for validation images
+    train = _features(model, plain.train, plain.train_targets)
+    found = training.decouple(
+        config.classifier,
+        model.head,  # type: ignore[arg-type]
+        train,
+        _features(model, *plain.validation),
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
+    logits = found(training.extract_features(model, plain.test[0]))
+    num_classes = len(plain.class_counts)
+    truth, predicted = (value.cpu().numpy() for value in (plain.test[1], logits.argmax(dim=1)))
+    accuracy = metrics.balanced_accuracy(truth, predicted, num_classes)
+    fitted = metrics.per_class_recall(
+        train.targets.cpu().numpy(), found(train.features).argmax(dim=1).cpu().numpy(), num_classes
+    )
+    changed = replace(
+        trained,
+        accuracy_last=accuracy,
+        accuracy_validation=accuracy,
+        accuracy_best_on_test=accuracy,
+        confusion=np.asarray(metrics.confusion_matrix(truth, predicted, num_classes)).astype(int).tolist(),
+        train_recall=[float(value) for value in fitted],
+        test_logits=logits.cpu().numpy(),
+    )
+    return changed, dict(found.chosen or {})
+
+
+def load_pretrain_result(folder: str | os.PathLike) -> PretrainResult:
+    """Read what `PretrainResult.save` wrote.
+
+    Raises:
+        ValueError: `result.json` is missing or damaged.
+    """
+    path = Path(folder) / "result.json"
+    try:
+        content = json.loads(path.read_text())
+        config = PretrainConfig(**content["config"])
+        names = {field.name for field in fields(RunResult)} - {"config", "seconds", "test_logits"}
+        own = {field.name: content[field.name] for field in fields(PretrainResult) if field.name != "trained"}
+        trained = RunResult(
+            config=config,
+            seconds=content["seconds"],
+            **{name: content[name] for name in names},
+        )
+        return PretrainResult(trained=trained, **own)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error

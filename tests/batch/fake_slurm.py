@@ -1,0 +1,62 @@
+"""A stand-in for Slurm on one machine, as the programs `sbatch`, `squeue` and `scancel`: it runs scripts in sessions.
+
+The folder `FAKE_SLURM` holds its jobs. With a file `hold` in it no job starts, with `refuse` none is taken.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    name, home = Path(sys.argv[0]).name, Path(os.environ["FAKE_SLURM"])
+    jobs = home / "jobs"
+    jobs.mkdir(exist_ok=True)
+    if name == "sbatch":
+        if (home / "refuse").exists():
+            print("sbatch: error: Invalid account", file=sys.stderr)
+            return 1
+        script = Path(sys.argv[-1]).read_text()
+        number = str(100 + len(list(jobs.iterdir())))
+        (home / "scripts").mkdir(exist_ok=True)
+        (home / "scripts" / number).write_text(script)
+        if (home / "hold").exists():
+            (jobs / number).write_text("0")
+        else:
+            log = re.search(r"^#SBATCH --output=(.*)$", script, flags=re.MULTILINE).group(1).replace("%%", "%")
+            with open(log, "w") as output:
+                child = subprocess.Popen(
+                    ["bash", home / "scripts" / number], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    start_new_session=True, close_fds=True,
+                )  # fmt: skip
+            (jobs / number).write_text(str(child.pid))
+        print(number)
+    elif name == "squeue":
+        wanted = next(word for word in sys.argv if word.startswith("--jobs=")).removeprefix("--jobs=").split(",")
+        for number in wanted:
+            pid = int((jobs / number).read_text())
+            if pid == 0:
+                print(f"{number}|PENDING|Resources")
+            elif pid > 0 and Path(f"/proc/{pid}/stat").exists():
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    print(f"{number}|RUNNING|None")
+    else:
+        number = signal.SIGKILL if "--signal=KILL" in sys.argv else signal.SIGTERM
+        for job in (word for word in sys.argv[1:] if word.isdigit()):
+            pid = int((jobs / job).read_text())
+            if pid == 0:
+                (jobs / job).write_text("-1")
+            elif pid > 0:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The checks on pre-training and decoupling refuse false worlds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lt_lib.claims import _pretraining_runs as runs
+from lt_lib.claims import pretraining
+from lt_lib.claims._pretraining_runs import CONTROL, SCRATCH
+from lt_lib.claims.pretraining import CHECKS, Decoupled, Runs
+
+BY_ROW = {check.claim.id: check for check in CHECKS}
+HEAD_TO_TAIL = np.linspace(0.0, 1.0, 10)
+BASES = tuple(runs.BASES)
+TASKS = tuple(runs.TASKS)
+
+
+def noise(number):
+    """Small and different for every arm, the same on every call."""
+    return np.random.default_rng(number).normal(scale=0.002, size=(10, 10))
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def world(*, effect=1.0):
+    """Runs in which every claim holds; `effect` 0 or -1 removes or reverses what pre-training does."""
+    recall, number = {}, 0
+    for ratio, size in ((1.0, 0.02), (10.0, 0.05), (20.0, 0.08)):
+        for base in BASES if ratio > 1 else ("CE",):
+            falling = 0.9 - 0.5 * (ratio > 1) * HEAD_TO_TAIL
+            gain = effect * size * (0.2 + HEAD_TO_TAIL)
+            arms = {CONTROL: 0 * gain, SCRATCH: -0.01 + 0 * gain, "rotation": gain}
+            if base == "CE" and ratio == 20:
+                arms |= {task: gain * (0.5 + 0.2 * place) for place, task in enumerate(TASKS) if task != "rotation"}
+            for start, change in arms.items():
+                recall[ratio, base, start] = falling + change + noise(number)
+                number += 1
+    return Runs(recall)
+
+
+def without(measured, *, key=None, keep=None):
+    """The same runs, without one arm or with fewer seeds."""
+    return Runs({k: v[:keep] for k, v in measured.recall.items() if k != key})
+
+
+def test_rows_are_those_of_the_notebook_in_order():
+    assert [check.claim.id for check in CHECKS] == [104, 106, *range(128, 135)]
+    assert BY_ROW[104].run("paper", rng()).verdict == "not judged"
+
+
+@pytest.mark.parametrize("row", [106, 129, 130, 131, 132, 134])
+def test_training_claims_hold_in_their_world(row):
+    assert BY_ROW[row].judge(world()).verdict == "holds"
+
+
+@pytest.mark.false_world(106, 129, 130, 131, 132)
+@pytest.mark.parametrize("row", [106, 129, 130, 131, 132])
+@pytest.mark.parametrize("effect", [0.0, -1.0])
+def test_training_claims_do_not_hold_without_or_with_reversed_effect(row, effect):
+    verdict = BY_ROW[row].judge(world(effect=effect)).verdict
+    assert verdict == "refuted" if effect < 0 else verdict in ("refuted", "inconclusive")
+
+
+def changed(measured, key, change):
+    return Runs({**measured.recall, key: measured.recall[key] + change})
+
+
+@pytest.mark.false_world(106, 129, 131)
+def test_one_failing_setting_is_enough():
+    good = world()
+    assert BY_ROW[106].judge(changed(good, (10.0, "CE", "rotation"), -0.2)).verdict == "refuted"
+    assert BY_ROW[129].judge(changed(good, (20.0, "CE", "jigsaw"), -0.2)).verdict == "refuted"
+    assert BY_ROW[131].judge(changed(good, (20.0, "LDAM", "rotation"), -0.2)).verdict == "refuted"
+    # Two of eight settings without a gain leave 75 %.
+    flat = good
+    for base in ("RW", "DRW"):
+        flat = Runs({**flat.recall, (20.0, base, "rotation"): flat.recall[20.0, base, CONTROL] + noise(77)})
+    assert BY_ROW[131].judge(flat).verdict in ("inconclusive", "refuted")
+
+
+@pytest.mark.false_world(129)
+def test_equal_gains_of_all_tasks_are_not_different_amounts():
+    same = world()
+    recall = dict(same.recall)
+    for place, task in enumerate(TASKS):
+        recall[20.0, "CE", task] = recall[20.0, "CE", CONTROL] + 0.05 + noise(200 + place)
+    judged = BY_ROW[129].judge(Runs(recall))
+    assert judged.verdict == "inconclusive"
+    assert judged.statistic > 0.05
+
+
+@pytest.mark.false_world(132)
+def test_gains_of_the_head_alone_are_refused():
+    turned = world()
+    recall = dict(turned.recall)
+    recall[20.0, "CE", "rotation"] = recall[20.0, "CE", CONTROL] + 0.05 * HEAD_TO_TAIL[::-1] + noise(9)
+    assert BY_ROW[132].judge(Runs(recall)).verdict == "refuted"
+    # The tail gains more than the head, but half of the classes lose.
+    recall[20.0, "CE", "rotation"] = recall[20.0, "CE", CONTROL] + 0.1 * (HEAD_TO_TAIL - 0.5) + noise(9)
+    assert BY_ROW[132].judge(Runs(recall)).verdict == "refuted"
+
+
+def test_the_longer_baseline_decides_and_the_shorter_can_be_asked_for():
+    recall = dict(world().recall)
+    for ratio in (10.0, 20.0):
+        recall[ratio, "CE", CONTROL] = recall[ratio, "CE", "rotation"] + 0.05 + noise(3)
+    measured = Runs(recall)
+    assert pretraining.judge_helps(measured).verdict == "refuted"
+    assert pretraining.judge_helps(measured, against=SCRATCH).verdict == "holds"
+
+
+@pytest.mark.false_world(134)
+def test_a_report_without_the_worst_class_is_refused():
+    recall = dict(world().recall)
+    holes = recall[20.0, "CE", "rotation"].copy()
+    holes[:, 9] = np.nan  # a class without test images has no error to report
+    assert BY_ROW[134].judge(Runs({**recall, (20.0, "CE", "rotation"): holes})).verdict == "refuted"
+    assert BY_ROW[134].judge(Runs({})).verdict == "not judged"
+
+
+def test_report_takes_the_worst_class_of_every_seed():
+    recall = np.array([[0.9, 0.5, 0.7], [0.9, 0.8, 0.4]])
+    row = pretraining.report(Runs({(20.0, "CE", CONTROL): recall})).iloc[0]
+    assert row["worst class"] == pytest.approx(55.0)
+    assert row["error"] == pytest.approx(30.0)
+    assert (row["head third"], row["tail third"]) == (pytest.approx(10.0), pytest.approx(45.0))
+
+
+@pytest.mark.parametrize("row", [106, 129, 130, 131, 132])
+def test_too_few_runs_are_said_to_be_missing(row):
+    judged = BY_ROW[row].judge(without(world(), keep=2))
+    assert judged.verdict == "not judged"
+    assert "needs 3 measured seeds" in judged.why
+    assert BY_ROW[row].judge(Runs({})).verdict == "not judged"
+    gone = without(world(), key=(20.0, "CE", CONTROL))
+    assert BY_ROW[row].judge(gone).verdict in ("not judged", "holds")
+
+
+def decoupled(effect):
+    recall = {}
+    for number, name in enumerate(pretraining.WORLDS):
+        base = 0.6 + noise(number)
+        recall[name] = {"RW": base, "crt": base + effect + noise(number + 10)}
+    return Decoupled(np.arange(10, 0, -1), recall)
+
+
+@pytest.mark.false_world(104)
+@pytest.mark.parametrize(
+    ("effect", "verdicts"),
+    [(0.02, ("holds",)), (0.0, ("inconclusive", "refuted")), (-0.02, ("refuted",))],
+)
+def test_decoupling_needs_a_lower_error(effect, verdicts):
+    assert BY_ROW[104].judge(decoupled(effect)).verdict in verdicts
+
+
+@pytest.mark.false_world(104)
+def test_decoupling_needs_all_three_worlds():
+    good, bad = decoupled(0.02), decoupled(-0.02)
+    mixed = {**good.recall, "gaussian:0.05": bad.recall["gaussian:0.05"]}
+    assert BY_ROW[104].judge(Decoupled(good.class_counts, mixed)).verdict == "refuted"
+
+
+def copy_everything(source, model):
+    state = model.state_dict()
+    model.load_state_dict({name: source[name] if source[name].shape == value.shape else value
+                           for name, value in state.items()})  # fmt: skip
+
+
+def copy_nothing(_source, _model):
+    pass
+
+
+def copy_parameters_only(source, model):
+    kept = {name: source[name] for name, _ in model.named_parameters() if not name.startswith("head.")}
+    model.load_state_dict({**model.state_dict(), **kept})
+
+
+def test_transfer_holds():
+    assert BY_ROW[128].run("quick", rng()).verdict == "holds"
+
+
+@pytest.mark.false_world(128)
+@pytest.mark.parametrize("carry", [copy_everything, copy_nothing, copy_parameters_only])
+def test_other_transfers_are_refused(carry):
+    measured = pretraining.measure_transfer("quick", rng(), carry)
+    assert pretraining.judge_transfer(measured).verdict == "refuted"
+
+
+def test_no_label_of_the_pool_is_used():
+    measured = pretraining.measure_label_use("quick", rng())
+    assert set(measured) == {*TASKS, "pseudo-labels"}
+    assert pretraining.judge_label_use(measured).verdict == "holds"
+
+
+@pytest.mark.false_world(133)
+def test_a_learner_that_reads_labels_of_the_pool_is_found():
+    def class_means(images, _labelled, labels):
+        return torch.stack([images[labels == label].mean(dim=0) for label in range(10)])
+
+    def selected_by_label(images, labelled, labels):
+        keep = labels == 3  # a pool chosen by its true labels
+        keep[labelled] = True
+        return images[keep].mean(dim=0)
+
+    def honest(images, labelled, labels):
+        return images.mean(dim=0) + labels[labelled].double().mean()
+
+    for learn, verdict in ((class_means, "refuted"), (selected_by_label, "refuted"), (honest, "holds")):
+        measured = pretraining.measure_label_use("quick", rng(), {"it": learn, "fine": honest})
+        assert pretraining.judge_label_use(measured).verdict == verdict
+
+
+def table(*cells):
+    """Recorded rows: (base, pretext, epochs, pretrain_epochs, ratio, recalls by seed)."""
+    rows = []
+    for base, pretext, epochs, before, ratio, recalls in cells:
+        for seed, value in enumerate(recalls):
+            row = {"dataset": "cifar10-jpeg", "profile": "small", "model": "resnet32", "base": base, "seed": seed}
+            row["classifier"] = "head"
+            row |= {"pretext": pretext, "epochs": epochs, "pretrain_epochs": before, "imbalance_ratio": ratio}
+            rows.append(row | {f"recall_{label}": value for label in range(10)})
+    return pd.DataFrame(rows)
+
+
+def test_recorded_rows_are_told_apart_by_their_length():
+    found = pretraining.recorded_runs(
+        table(
+            ("ERM", "rotation", 40, 40, 100, [0.72, 0.73, 0.74]),
+            ("ERM", "none", 40, 0, 100, [0.69, 0.70, 0.71]),
+            ("ERM", "none", 80, 0, 100, [0.70, 0.71, 0.73, 0.74]),
+        ),
+        "small",
+    )
+    assert set(found.recall) == {(100.0, "CE", "rotation"), (100.0, "CE", SCRATCH), (100.0, "CE", CONTROL)}
+    np.testing.assert_allclose(found.gain(100.0, "CE"), [2, 2, 1])
+    np.testing.assert_allclose(found.gain(100.0, "CE", against=SCRATCH), [3, 3, 3])
+    assert pretraining.judge_helps(found).verdict == "holds"
+    assert pretraining.judge_all_tasks(found).why.startswith("needs two tasks")
+    assert pretraining.judge_imbalance(found).why.startswith("needs two imbalance ratios")
+    assert pretraining.judge_uniform(found).why.startswith("needs two base methods")
+    assert pretraining.recorded_runs(table(("ERM", "none", 40, 0, 100, [0.7])), "paper").recall == {}
+
+
+def test_recorded_rows_that_do_not_fit_are_refused(tmp_path):
+    good = table(("ERM", "rotation", 40, 40, 100, [0.72]))
+    with pytest.raises(ValueError, match="got seed 0 twice"):
+        pretraining.recorded_runs(pd.concat([good, good]), "small")
+    with pytest.raises(ValueError, match="one data set and network"):
+        pretraining.recorded_runs(pd.concat([good, good.assign(model="resnet8", seed=1)]), "small")
+    assert len(pretraining.recorded_rows(tmp_path)) == 0
+    good.to_csv(tmp_path / "pretrain-small.csv", index=False)
+    assert len(pretraining.recorded_rows(tmp_path)) == 1
+    assert pretraining.recorded_runs(pretraining.recorded_rows(tmp_path / "empty"), "small").recall == {}
+    both = pd.concat([good, good.assign(classifier="crt")])
+    assert len(pretraining.recorded_runs(both, "small").recall) == 1
+
+
+def test_a_world_of_digits_is_the_same_problem_for_every_seed():
+    world_ = runs.digit_world(20.0, num_seeds=3)
+    assert world_.rows.shape == (3, int(world_.class_counts.sum()))
+    for rows, test_targets in zip(world_.rows, world_.test_targets, strict=True):
+        assert world_.targets[rows].bincount().tolist() == world_.class_counts.tolist()
+        assert np.bincount(test_targets).tolist() == [50] * 10
+    assert not np.array_equal(world_.test_targets[0], world_.test_targets[1])
+
+
+@pytest.mark.false_world(106)
+def test_training_on_wrong_answers_is_refused_end_to_end():
+    # False world: the "pre-trained" networks are dead, all units off, so training cannot start from them.
+    world_ = runs.digit_world(10.0, num_seeds=3)
+    pretrained = runs.pretrain_digits(world_, "rotation", epochs=2)
+    dead = [{name: -value.abs() if name != "head.weight" else value for name, value in state.items()}
+            for state in pretrained.states]  # fmt: skip
+    dead = [{**state, "layer2.bias": torch.full_like(state["layer2.bias"], -100.0)} for state in dead]
+    broken = runs.Pretrained(dead, "", pretrained.score, pretrained.curve)
+    arms = {(10.0, "CE", "rotation"): runs.Arm("CE", broken, 4), (10.0, "CE", CONTROL): runs.Arm("CE", None, 6)}
+    measured = Runs(runs.train_arms(world_, arms))
+    assert measured.error(10.0, "CE", CONTROL).mean() < 60
+    assert pretraining.judge_helps(measured).verdict == "refuted"
+
+
+def test_arms_are_trained_alike_in_any_company():
+    world_ = runs.digit_world(20.0, num_seeds=2)
+    start = runs.pretrain_digits(world_, "jigsaw", epochs=1)
+    arms = {"a": runs.Arm("RW", None, 2), "b": runs.Arm("LDAM", start, 2), "c": runs.Arm("CE", start, 2)}
+    together = runs.train_arms(world_, arms)
+    for name, arm in arms.items():
+        np.testing.assert_allclose(runs.train_arms(world_, {name: arm})[name], together[name])
+
+
+def test_decoupled_runs_have_all_classifiers():
+    class_counts, recall, chosen = runs.decoupled_runs("gaussian", ("crt", "ncm"), num_seeds=2, epochs=1)
+    assert class_counts[[0, -1]].tolist() == [980, 10]  # the largest class has no other samples for validation
+    assert {name: values.shape for name, values in recall.items()} == dict.fromkeys(
+        ("ERM", "RW", "crt", "ncm"), (2, 10)
+    )
+    assert [len(values) for values in chosen.values()] == [2, 2]
+
+
+def test_probe_prefers_features_to_noise():
+    world_ = runs.digit_world(10.0, num_seeds=2)
+    accuracy = runs.probe_digits(world_, None, epochs=5)
+    assert ((accuracy > 0.5) & (accuracy < 1)).all()

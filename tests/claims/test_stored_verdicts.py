@@ -1,0 +1,47 @@
+"""The verdicts stored in the notebooks and those of the table of claims must be the same."""
+
+import csv
+import json
+import re
+
+import pytest
+
+LINE = re.compile(r"^ *(\d+)  (refuted|inconclusive|holds|not judged) ", re.MULTILINE)
+
+
+def stored_verdicts(path):
+    """Row of the ledger -> verdict, from the outputs of the cells that print a table of verdicts."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = [
+        "".join(output.get("text", ""))
+        for cell in cells
+        if cell["cell_type"] == "code"
+        for output in cell["outputs"]
+        if "row  verdict" in "".join(output.get("text", ""))
+    ]
+    return {int(row): verdict for text in texts for row, verdict in LINE.findall(text)}
+
+
+def table_of_claims(repository):
+    with open(repository / "results" / "claims-quick.csv", newline="", encoding="utf-8") as file:
+        return {int(line["id"]): line for line in csv.DictReader(file)}
+
+
+def test_notebooks_and_table_agree(repository):
+    table, seen = table_of_claims(repository), set()
+    for path in sorted((repository / "notebooks").glob("*.ipynb")):
+        found = stored_verdicts(path)
+        assert found == {row: table[row]["verdict"] for row in found}, path.name
+        assert {row for row, line in table.items() if line["notebook"] == path.name[:3] and line["digest"]} <= {*found}
+        seen |= {*found}
+    assert {row for row, line in table.items() if line["digest"]} <= seen
+
+
+PRINTED = [("  15  holds         x", {15: "holds"}), (" 100  refuted       x", {100: "refuted"})]
+
+
+@pytest.mark.parametrize(("printed", "verdict"), PRINTED)
+def test_a_verdict_is_read_from_a_stored_table(tmp_path, printed, verdict):
+    output = {"text": [" row  verdict       claim\n", printed + "\n"]}
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "outputs": [output]}]}))
+    assert stored_verdicts(tmp_path / "n.ipynb") == verdict
