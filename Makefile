@@ -8,7 +8,7 @@ PY := .venv/bin/python
 # The stamp's name follows the content of the two files, so a clone with new dates installs nothing again.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | tr ' ' '-')
 
-.PHONY: help env lint lab bench claims test figures lock clean
+.PHONY: help env lint lab bench claims batch test figures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][A-Za-z%-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ claims: env ## judge every claim at the quick profile and write results/claims-q
 	@$(PY) -m lt_lib claims --out runs/claims
 	@for part in claims.csv claims.json errata.csv; do \
 		target=results/$${part%.*}-quick.$${part##*.}; cp runs/claims/$$part $$target.tmp && mv $$target.tmp $$target; done
+
+batch: env ## run the smoke grid of four trainings with two workers into runs/smoke
+	@$(PY) -m lt_lib batch notebooks/grids/smoke.yaml --out runs/smoke --workers 2
 
 test: lint ## lint, unit tests, doctests, and all stored notebooks against a fresh run
 	@tools/test.sh

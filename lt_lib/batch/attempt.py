@@ -246,7 +246,6 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
             at_end=guard.measure,
         )
         os.unlink("source.ipynb")
-        outcome = _judge(task, folder)
     except papermill.PapermillExecutionError as error:
         full = re.match(r"\[Errno (\d+)\]", str(error.evalue))
         kind = "storage" if full and int(full.group(1)) in STORAGE_ERRORS else "notebook-error"
@@ -261,6 +260,8 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
     except Exception as error:  # a kernel fails to start in many ways; after its first cell it is one that died
         started = any(_counts("notebook.ipynb"))
         outcome = {"kind": "kernel-died" if started else "kernel-start", "message": f"{type(error).__name__}: {error}"}
+    else:
+        outcome = _judge(task, folder)
     if guard.reason is not None and outcome["kind"] != "done":
         outcome = {"kind": guard.reason[0], "message": guard.reason[1]}
     if outcome["kind"] in ("timeout", "kernel-died", "early-exit"):
@@ -287,7 +288,8 @@ def _judge(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 value = value.get(part) if isinstance(value, dict) else None
             good = isinstance(value, int | float) and math.isfinite(value)
             if not good or not (low is None or value >= low) or not (high is None or value <= high):
-                allowed = " and ".join([f">= {low:g}"] * (low is not None) + [f"<= {high:g}"] * (high is not None))
+                bounds = ((">=", low), ("<=", high))
+                allowed = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
                 return {
                     "kind": "result-invalid",
                     "message": f"{name} must be finite {allowed}".rstrip() + f": {value!r}",

@@ -1,6 +1,6 @@
 """Speed as ratios within one run: `make bench`.
 
-    python tests/benchmarks/run.py [losses] [covering] [training] [semi] [claims] [notebooks]
+    python tests/benchmarks/run.py [losses] [covering] [training] [semi] [claims] [batch] [notebooks]
 
 Each row compares two ways of doing the same work on the same machine, in turns. The report says which targets were met;
 it is printed, and written to runs/bench.json. A busy machine distorts it: run it alone.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from balanced_loss import Loss as BalancedLoss
+from batch_rows import bench_batch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ from lt_lib.data import augment, strong_augment
 from lt_lib.theory import effective_number
 
 BATCH = 128
-SECTIONS = ("losses", "covering", "training", "semi", "claims", "notebooks")
+SECTIONS = ("losses", "covering", "training", "semi", "claims", "batch", "notebooks")
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     print(f"{training.describe_device('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     rows: list[dict] = []
-    functions = (bench_losses, bench_covering, bench_training, bench_semi, bench_claims, bench_notebooks)
+    functions = (bench_losses, bench_covering, bench_training, bench_semi, bench_claims, bench_batch, bench_notebooks)
     sections = dict(zip(SECTIONS, functions, strict=True))
     for name in chosen:
         for row in sections[name]():
