@@ -35,6 +35,10 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
+    if options.name in data.extra_names():
+        found = data.load_extra(options.name, root=options.root or None, download=True)
+        print(f"{options.name}: {len(found.split)} further samples, {len(found.class_names)} classes")
+        return 0
     dataset = data.load(options.name, root=options.root or None, download=True)
     sizes = f"{len(dataset.train.targets)} training and {len(dataset.test.targets)} test samples"
     print(f"{options.name}: {sizes}, {dataset.num_classes} classes")

@@ -1,6 +1,7 @@
 """Data sets by name and splits as index lists. Batch augmentation, which needs torch, is in `lt_lib.data.augment`."""
 
 from lt_lib.data.base import Dataset, MissingDataError, Split, data_hash, data_root
+from lt_lib.data.extra import Extra, extra_names, load_extra
 from lt_lib.data.gaussian import GaussianWorld, gaussian_world
 from lt_lib.data.protocols import PROTOCOLS, Protocol, SemiSplit, labelled_counts, make_split, one_protocol, tabulate
 from lt_lib.data.sets import CheckReport, check, describe, load, names, overview
@@ -10,6 +11,7 @@ __all__ = [
     "PROTOCOLS",
     "CheckReport",
     "Dataset",
+    "Extra",
     "GaussianWorld",
     "MissingDataError",
     "Protocol",
@@ -19,10 +21,12 @@ __all__ = [
     "data_hash",
     "data_root",
     "describe",
+    "extra_names",
     "gaussian_world",
     "holdout_indices",
     "labelled_counts",
     "load",
+    "load_extra",
     "long_tail_indices",
     "make_split",
     "names",

@@ -103,7 +103,14 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def missing_data(
-    name: str, *, what: Iterable[str], where: Iterable[Path], how: str, stand_in: str, downloadable: bool
+    name: str,
+    *,
+    what: Iterable[str],
+    where: Iterable[Path],
+    how: str,
+    stand_in: str,
+    downloadable: bool,
+    call: str = "load",
 ) -> MissingDataError:
     """Build the error for files that are not there; the caller raises it.
 
@@ -114,6 +121,7 @@ def missing_data(
         how: the second way to get the data (which files to put where).
         stand_in: an embedded set that needs no files.
         downloadable: whether ``download=True`` can fetch it.
+        call: the function that loads it.
 
     Returns:
         An error that says what is missing, where it was looked for, how to get it and what works without it.
@@ -122,7 +130,7 @@ def missing_data(
     shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     places = " and in ".join(str(place.absolute()) for place in where)
     first_way = (
-        f'download it with load("{name}", download=True) or `lt-lib data get {name}`'
+        f'download it with {call}("{name}", download=True) or `lt-lib data get {name}`'
         if downloadable
         else "name another folder"
     )

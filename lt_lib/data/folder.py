@@ -79,7 +79,7 @@ def scan(folder: Path) -> ImageTree:
     Raises:
         ValueError: the two splits have different classes, or a class folder is empty or holds another folder.
     """
-    names = {split: _visible(folder / split) for split in SPLITS}
+    names = {split: visible(folder / split) for split in SPLITS}
     if names["train"] != names["test"] or not names["train"]:
         train, test = set(names["train"]), set(names["test"])
         raise ValueError(
@@ -93,7 +93,7 @@ def scan(folder: Path) -> ImageTree:
         sizes = []
         for name in names[split]:
             place = folder / split / name
-            members = _visible(place)
+            members = visible(place)
             if not members:
                 raise ValueError(f"Class folder {place} must hold at least one image, got none.")
             for member in members:
@@ -126,10 +126,7 @@ def load_folder(folder: Path) -> Dataset:
         OSError: the cache cannot be written.
     """
     tree = scan(folder)
-    images = _read_cache(folder / CACHE_FOLDER, tree)
-    if images is None:
-        images = decode(tree.files)
-        _write_cache(folder / CACHE_FOLDER, tree, images)
+    images = cached_images(folder, tree)
     num_train = sum(tree.counts[0])
     classes = np.arange(len(tree.class_names), dtype=np.int64)
     train, test = (np.repeat(classes, sizes) for sizes in tree.counts)
@@ -140,6 +137,27 @@ def load_folder(folder: Path) -> Dataset:
         num_classes=len(tree.class_names),
         class_names=tree.class_names,
     )
+
+
+def cached_images(folder: Path, tree: ImageTree) -> np.ndarray:
+    """The images of a tree from the cache in its folder; decoded, and the cache written, if there is none of it.
+
+    Args:
+        folder: where `CACHE_FOLDER` lies.
+        tree: the files.
+
+    Returns:
+        ``uint8`` (files, height, width, 3).
+
+    Raises:
+        ValueError: as ``load_folder``.
+        OSError: the cache cannot be written.
+    """
+    images = _read_cache(folder / CACHE_FOLDER, tree)
+    if images is None:
+        images = decode(tree.files)
+        _write_cache(folder / CACHE_FOLDER, tree, images)
+    return images
 
 
 def decode(files: tuple[str, ...]) -> np.ndarray:
@@ -177,7 +195,8 @@ def _decode_one(file: str) -> np.ndarray:
         raise ValueError(f"Image {file} is corrupted or not an image: {error}.") from error
 
 
-def _visible(folder: Path) -> list[str]:
+def visible(folder: Path) -> list[str]:
+    """Names in a folder, sorted, without those that start with a dot."""
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lt_lib._checks import check_known
-from lt_lib.data import digits, folder, gaussian, text, torchvision_sets
+from lt_lib.data import digits, extra, folder, gaussian, text, torchvision_sets
 from lt_lib.data.base import Dataset, MissingDataError, data_root
 
 _DESCRIPTIONS = {
@@ -60,7 +60,7 @@ def describe(name: str) -> str:
     """Say in one line what a data set is and where it comes from.
 
     Args:
-        name: a data set, see ``names``.
+        name: a data set, see ``names``, or a source of further samples, see ``extra_names``.
 
     Returns:
         The line, without the name.
@@ -72,7 +72,7 @@ def describe(name: str) -> str:
         >>> describe("digits")
         '1,797 real 8×8 grey digits in 10 classes, embedded in scikit-learn'
     """
-    return _DESCRIPTIONS[_known(name)]
+    return extra.describe_extra(name) if name in extra.extra_names() else _DESCRIPTIONS[_known(name)]
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Dataset:
@@ -119,7 +119,7 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
     """Verify what is on disk for a data set: checksums where there are any, and that all of it can be read.
 
     Args:
-        name: a data set, see ``names``.
+        name: a data set, see ``names``, or a source of further samples, see ``extra_names``.
         root: folder of the data sets; None means the variable ``LT_DATA``, else ``data``.
 
     Returns:
@@ -132,7 +132,8 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
         >>> check("digits").status
         'ok'
     """
-    known = _known(name)
+    further = name in extra.extra_names()
+    known = name if further else _known(name)
     if known in _WORLDS:
         found = gaussian.gaussian_world(bayes_error=_WORLDS[known]).hash()
         expected = gaussian.FROZEN_HASHES[_WORLDS[known]]
@@ -140,17 +141,26 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
             sentence = f"the world has hash {found[:12]}…, expected {expected[:12]}…"
             return CheckReport(name, "damaged", (sentence,))
     try:
-        dataset = load(name, root)
+        sizes = _further_sizes(name, root) if further else _sizes(name, root)
     except MissingDataError as error:
         return CheckReport(name, "missing", (str(error),))
     except (OSError, ValueError) as error:
         return CheckReport(name, "damaged", (str(error),))
-    sizes = f"{len(dataset.train)} training and {len(dataset.test)} test samples in {dataset.num_classes} classes"
     return CheckReport(name, "ok", (sizes,))
 
 
+def _sizes(name: str, root: str | os.PathLike[str] | None) -> str:
+    dataset = load(name, root)
+    return f"{len(dataset.train)} training and {len(dataset.test)} test samples in {dataset.num_classes} classes"
+
+
+def _further_sizes(name: str, root: str | os.PathLike[str] | None) -> str:
+    found = extra.load_extra(name, root)
+    return f"{len(found.split)} further samples in {len(found.class_names)} classes"
+
+
 def overview(root: str | os.PathLike[str] | None = None) -> list[tuple[str, str, str]]:
-    """List every data set with its state, without reading the files.
+    """List every data set and every source of further samples with its state, without reading the files.
 
     Args:
         root: folder of the data sets; None means the variable ``LT_DATA``, else ``data``.
@@ -160,7 +170,11 @@ def overview(root: str | os.PathLike[str] | None = None) -> list[tuple[str, str,
         ``"yours"``.
     """
     place = data_root(root)
-    return [(name, _state(name, place), description) for name, description in _DESCRIPTIONS.items()]
+    rows = [(name, _state(name, place), description) for name, description in _DESCRIPTIONS.items()]
+    for name in extra.extra_names():
+        state = "on disk" if extra.is_on_disk(name, place) else "missing"
+        rows.append((name, state, extra.describe_extra(name)))
+    return rows
 
 
 def _state(name: str, root: Path) -> str:

@@ -12,6 +12,8 @@ from lt_lib.data.base import Dataset, Split, file_md5, missing_data
 
 # name -> class in torchvision.datasets
 READERS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "fashion_mnist": "FashionMNIST"}
+_SVHN_PARTS = {"svhn": ("train", "test"), "svhn_extra": ("extra",)}
+_DIGITS = tuple(str(digit) for digit in range(10))
 
 _IDX_UINT8 = 8
 
@@ -33,17 +35,16 @@ def expected_files(name: str, root: Path) -> list[ExpectedFile]:
     """List the files of a data set, in the layout that torchvision writes below ``root``.
 
     Args:
-        name: one of ``READERS``.
+        name: one of ``READERS``, or ``svhn_extra``.
         root: folder of the data sets.
 
     Returns:
         The files in reading order.
     """
     reader = _reader(name)
-    if name == "svhn":
-        return [
-            ExpectedFile(root / reader.split_list[part][1], reader.split_list[part][2]) for part in ("train", "test")
-        ]
+    if name in _SVHN_PARTS:
+        listed = [reader.split_list[part] for part in _SVHN_PARTS[name]]
+        return [ExpectedFile(root / filename, md5) for _, filename, md5 in listed]
     if name == "fashion_mnist":
         folder = root / "FashionMNIST" / "raw"
         return [ExpectedFile(folder / packed.removesuffix(".gz"), None) for packed, _ in reader.resources]
@@ -56,7 +57,7 @@ def file_problems(name: str, root: Path) -> list[str]:
     """Check the files that are there against their checksums, or their headers where no checksum is published.
 
     Args:
-        name: one of ``READERS``.
+        name: one of ``READERS``, or ``svhn_extra``.
         root: folder of the data sets.
 
     Returns:
@@ -93,6 +94,32 @@ def load_torchvision(name: str, root: Path, *, download: bool) -> Dataset:
         ValueError: a file is corrupted; the message names it.
         OSError: the download failed.
     """
+    _make_ready(name, root, download=download)
+    train, test = (_read(name, root, part) for part in _parts(name))
+    class_names = _DIGITS if name == "svhn" else tuple(train.classes)
+    return Dataset(name, _split(name, train), _split(name, test), len(class_names), class_names)
+
+
+def load_svhn_extra(root: Path, *, download: bool) -> tuple[Split, tuple[str, ...]]:
+    """Read SVHN's extra split, ``extra_32x32.mat``: 531,131 easier digits.
+
+    Args:
+        root: folder of the data sets.
+        download: fetch the file if it is missing or damaged.
+
+    Returns:
+        Images ``uint8`` (samples, height, width, channels) with their classes, and the names of the classes.
+
+    Raises:
+        MissingDataError, ValueError, OSError: as ``load_torchvision``.
+    """
+    _make_ready("svhn_extra", root, download=download)
+    (extra,) = (_read("svhn_extra", root, part) for part in _parts("svhn_extra"))
+    return _split("svhn", extra), _DIGITS
+
+
+def _make_ready(name: str, root: Path, *, download: bool) -> None:
+    """Download if asked, then hold what is there against what is expected."""
     if download:
         _download(name, root)
     files = expected_files(name, root)
@@ -105,23 +132,27 @@ def load_torchvision(name: str, root: Path, *, download: bool) -> Dataset:
             how="put the files there",
             stand_in="digits",
             downloadable=True,
+            call="load" if name in READERS else "load_extra",
         )
     problems = file_problems(name, root)
     if problems:
         raise ValueError(f"Data set `{name}`: {' '.join(problems)}")
-    train, test = (_read(name, root, train=train) for train in (True, False))
-    class_names = tuple(str(digit) for digit in range(10)) if name == "svhn" else tuple(train.classes)
-    return Dataset(name, _split(name, train), _split(name, test), len(class_names), class_names)
 
 
 def _reader(name: str) -> Any:
     from torchvision import datasets
 
-    return getattr(datasets, READERS[name])
+    return datasets.SVHN if name in _SVHN_PARTS else getattr(datasets, READERS[name])
 
 
-def _read(name: str, root: Path, *, train: bool, download: bool = False) -> Any:
-    part = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
+def _parts(name: str) -> list[dict[str, Any]]:
+    """Arguments that make torchvision's reader read one split."""
+    if name in _SVHN_PARTS:
+        return [{"split": part} for part in _SVHN_PARTS[name]]
+    return [{"train": True}, {"train": False}]
+
+
+def _read(name: str, root: Path, part: dict[str, Any], *, download: bool = False) -> Any:
     return _reader(name)(root=str(root), download=download, **part)
 
 
@@ -132,8 +163,8 @@ def _download(name: str, root: Path) -> None:
             file.path.unlink()
     root.mkdir(parents=True, exist_ok=True)
     try:
-        for train in (True, False):
-            _read(name, root, train=train, download=True)
+        for part in _parts(name):
+            _read(name, root, part, download=True)
     except (OSError, RuntimeError) as error:
         raise OSError(f"Data set `{name}` could not be downloaded to {root.absolute()}: {error}") from error
 
