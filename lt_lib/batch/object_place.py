@@ -3,6 +3,12 @@
 Attempts run on local disk, in a mirror of the place. A run is published by uploading its files under a name of its own,
 and then creating its manifest, which the store lets only one writer do; readers trust the manifest alone. Claims are
 objects too, created exclusively and taken over by comparing their tag.
+
+The store is spoken to by `obstore`, not by fsspec's file systems: a claim is taken over with "replace it if its tag is
+still this one", which obstore has as one call for every kind of store and fsspec has not. Of eight writers at once that
+create a manifest, one won in each of 40 races on moto's server with either (s3fs with `mode="create"`). Besides, every
+attempt imports the library, and publishing makes a request per file: 0.1 s against 2.1 s for the import of s3fs, and
+1.1 s against 3.9 s for 100 small objects, measured on 2 busy cores; and it is one package instead of some twenty.
 """
 
 import contextlib

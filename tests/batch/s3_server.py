@@ -1,97 +1,83 @@
-"""The part of S3 that a place uses, in memory: objects with tags, conditional writes, and listing. No signatures."""
+"""A local S3 server for the tests, moto's, with what a test does to a store behind the back of those who use it."""
 
-import hashlib
-import re
+import contextlib
+import logging
 import threading
-import time
-import urllib.parse
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from xml.sax.saxutils import escape, unescape
+from collections.abc import Iterator
+from datetime import timedelta
+
+import boto3
+from moto.s3.models import s3_backends
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
+
+_ACCOUNT, _PARTITION = "123456789012", "aws"
 
 
-class Store(BaseHTTPRequestHandler):
-    """One request. Objects and their lock belong to the server."""
+class Server:
+    """The server with one bucket.
 
-    protocol_version = "HTTP/1.1"
+    Attributes:
+        url: its address.
+        refuses: whether it answers every request with 403.
+    """
 
-    def log_message(self, format, *arguments):
-        """Say nothing."""
+    def __init__(self, bucket: str) -> None:
+        # moto compares a tag and writes in two steps; S3 does it in one, so requests are taken one after the other.
+        self._application, self._lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+        self._http = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self.url, self.refuses = f"http://127.0.0.1:{self._http.server_port}", False
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+        self._bucket = bucket
+        self._client = boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="id", aws_secret_access_key="secret"
+        )
+        self._client.create_bucket(Bucket=bucket)
 
-    @property
-    def key(self):
-        return urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+    def names(self) -> list[str]:
+        """Keys of all objects."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
-    def answer(self, code, body=b"", **headers):
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    def get(self, key: str) -> bytes:
+        """Content of an object."""
+        return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
-    def do_PUT(self):
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
-        if self.server.refuses:
-            self.answer(403)
-            return
-        with self.server.lock:
-            known = self.server.objects.get(self.key)
-            if self.headers.get("If-None-Match") == "*" and known is not None:
-                self.answer(412)
-                return
-            if "If-Match" in self.headers and (known is None or known[1] != self.headers["If-Match"]):
-                self.answer(412)
-                return
-            self.server.objects[self.key] = (content, tag, time.time())
-        self.answer(200, ETag=tag)
+    def put(self, key: str, content: bytes) -> None:
+        """Make or replace an object."""
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=content)
 
-    def do_GET(self):
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        if "list-type" in query:
-            self.list(query)
-            return
-        with self.server.lock:
-            known = self.server.objects.get(self.key)
-        if known is None:
-            self.answer(404)
-            return
-        content, tag, moment = known
-        self.answer(200, content, ETag=tag, Last_Modified=formatdate(moment, usegmt=True))
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    do_HEAD = do_GET
+    def make_older(self, key: str, seconds: float) -> None:
+        """Let an object have been written earlier."""
+        s3_backends[_ACCOUNT][_PARTITION].get_object(self._bucket, key).last_modified -= timedelta(seconds=seconds)
 
-    def do_POST(self):
-        """Delete the named objects; there or not, as S3 does."""
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        names = [unescape(name) for name in re.findall(r"<Key>(.*?)</Key>", body)]
-        with self.server.lock:
-            for name in names:
-                self.server.objects.pop(f"{self.key.rstrip('/')}/{name}", None)
-        deleted = "".join(f"<Deleted><Key>{escape(name)}</Key></Deleted>" for name in names)
-        self.answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
+    def close(self) -> None:
+        """End the server and forget everything."""
+        self._client.close()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+        s3_backends.reset()
 
-    def list(self, query):
-        bucket, prefix = self.key.rstrip("/"), query.get("prefix", [""])[0]
-        entries = []
-        with self.server.lock:
-            for name, (content, tag, moment) in sorted(self.server.objects.items()):
-                if name.startswith(f"{bucket}/{prefix}"):
-                    stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(moment))
-                    entries.append(
-                        f"<Contents><Key>{escape(name[len(bucket) + 1 :])}</Key><ETag>{escape(tag)}</ETag>"
-                        f"<Size>{len(content)}</Size><LastModified>{stamp}</LastModified></Contents>"
-                    )
-        found = "".join(entries)
-        self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
+    def _answer(self, environment, start_response):
+        if self.refuses:
+            return Response(status=403)(environment, start_response)
+        with self._lock:
+            return list(self._application(environment, start_response))
 
 
-def start_server():
-    """A running server on a free port of this machine; `shutdown` ends it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    server.objects, server.lock, server.refuses = {}, threading.Lock(), False
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+@contextlib.contextmanager
+def s3_server(bucket: str) -> Iterator[Server]:
+    """A running server on a free port of this machine."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = Server(bucket)
+    try:
+        yield server
+    finally:
+        server.close()

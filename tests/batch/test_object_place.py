@@ -1,10 +1,11 @@
-"""A place in an object store, on a small server that speaks S3: the manifest is created once, and all follow it."""
+"""A place in an object store, on moto's S3 server: the manifest is created once, and all follow it."""
 
 import json
+import threading
 
 import pytest
 from batch.cases import RESULT, fail, keep_plan, publish, write_grid
-from batch.s3_server import start_server
+from batch.s3_server import s3_server
 
 from lt_lib.batch.object_place import ObjectPlace, open_place
 from lt_lib.batch.place import DamagedRun, Place
@@ -17,20 +18,18 @@ ADDRESS = "s3://bucket/some/place"
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    server = start_server()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "LT_MIRROR": str(tmp_path / "mirror"),
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with s3_server("bucket") as server:
+        settings = {
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "LT_MIRROR": str(tmp_path / "mirror"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture
@@ -71,9 +70,37 @@ def test_a_run_is_published_once_and_seen_from_everywhere(places, make_test_plan
 def test_files_without_a_manifest_are_no_run(places, server, make_test_plan):
     plan = make_test_plan("axes: {x: [1]}\n")
     run = plan.runs[0]
-    server.objects[f"bucket/some/place/runs/{run.id}/token/notebook.ipynb"] = (b"half", '"t"', 0.0)
+    server.put(f"some/place/runs/{run.id}/token/notebook.ipynb", b"half")
     assert places[0].manifest(run.id) is None
     assert places[0].published() == []
+
+
+@pytest.mark.faults
+def test_of_many_that_create_or_replace_an_object_at_once_one_wins(server, tmp_path):
+    places = [ObjectPlace(ADDRESS, tmp_path / str(number)) for number in range(6)]
+
+    def winners(act):
+        won, barrier = [], threading.Barrier(len(places))
+
+        def race(place):
+            barrier.wait()
+            if act(place):
+                won.append(place)
+
+        threads = [threading.Thread(target=race, args=(place,)) for place in places]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(won)
+
+    for number in range(3):
+        assert winners(lambda place, number=number: place._create(f"runs/{number}/manifest.json", b"m")) == 1
+        assert winners(lambda place, number=number: place.claim(f"new{number}", "s")) == 1
+        places[0].claim(f"old{number}", "s")
+        key = f"some/place/claims/old{number}.json"
+        server.put(key, json.dumps(json.loads(server.get(key)) | {"mark": "1"}).encode())
+        assert winners(lambda place, number=number: place.claim(f"old{number}", "s")) == 1
 
 
 @pytest.mark.faults
@@ -82,11 +109,11 @@ def test_damage_is_seen_by_a_look_at_the_contents_and_moved_away(places, server,
     run = plan.runs[0]
     first, second = places
     publish(first, plan, run, {"a": 1})
-    key = next(name for name in server.objects if name.endswith("result.json"))
-    server.objects[key] = (b'{"a": 2}', '"t"', 0.0)
+    key = next(name for name in server.names() if name.endswith("result.json"))
+    server.put(key, b'{"a": 2}')
     with pytest.raises(DamagedRun, match="out/result.json has changed since it was published"):
         first.manifest(run.id, contents=True)
-    del server.objects[key]
+    server.delete(key)
     with pytest.raises(DamagedRun, match="out/result.json is missing"):
         second.manifest(run.id)
     assert second.quarantine(run.id, "why") is not None
@@ -105,9 +132,9 @@ def test_a_claim_has_one_holder_and_a_dead_one_is_replaced_by_one(places, server
     assert second.claims() == []
 
     claim = first.claim("a", "s")
-    key = "bucket/some/place/claims/a.json"
-    content = json.loads(server.objects[key][0])
-    server.objects[key] = (json.dumps(content | {"mark": "1", "token": "old"}).encode(), '"dead"', 0.0)
+    key = "some/place/claims/a.json"
+    content = json.loads(server.get(key))
+    server.put(key, json.dumps(content | {"mark": "1", "token": "old"}).encode())
     seen = second.holder("a")
     assert not seen["alive"]
     winner = first.claim("a", "s")
@@ -122,12 +149,10 @@ def test_a_claim_has_one_holder_and_a_dead_one_is_replaced_by_one(places, server
 @pytest.mark.faults
 def test_on_another_machine_the_age_of_the_last_beat_decides(places, server):
     claim = places[0].claim("a", "s")
-    key = "bucket/some/place/claims/a.json"
-    content, _, moment = server.objects[key]
-    elsewhere = json.dumps(json.loads(content) | {"host": "elsewhere"}).encode()
-    server.objects[key] = (elsewhere, '"t"', moment)
+    key = "some/place/claims/a.json"
+    server.put(key, json.dumps(json.loads(server.get(key)) | {"host": "elsewhere"}).encode())
     assert places[1].holder("a")["alive"]
-    server.objects[key] = (elsewhere, '"t"', moment - 1000)
+    server.make_older(key, 1000)
     assert not places[1].holder("a")["alive"]
     assert claim.token == places[1].holder("a")["token"]
 
@@ -156,7 +181,7 @@ def test_a_batch_runs_into_a_store_and_is_done_for_another_machine(server, tmp_p
     (tmp_path / "helper.py").write_text("")
     words = ["batch", str(path), "--out", ADDRESS, "--scheduler", "sequential"]
     assert main(words) == 0, capsys.readouterr()
-    assert not [name for name in server.objects if "/claims/" in name or "/attempts/" in name]
+    assert not [name for name in server.names() if "/claims/" in name or "/attempts/" in name]
     monkeypatch.setenv("LT_MIRROR", str(tmp_path / "elsewhere"))
     capsys.readouterr()
     assert main(words) == 0
@@ -169,7 +194,7 @@ def test_a_batch_runs_into_a_store_and_is_done_for_another_machine(server, tmp_p
 
 
 def _pin(server):
-    (name,) = [name for name in server.objects if "/pins/" in name]
+    (name,) = [name for name in server.names() if "/pins/" in name]
     return name.rpartition("/")[2].removesuffix(".tar.gz")
 
 
