@@ -1,7 +1,9 @@
 """The ``parameters`` cell of a notebook: read by its syntax tree, and values for it checked before a kernel starts.
 
 papermill itself accepts unknown names with a warning and guesses types from spelling (``false`` becomes a text); here
-an unknown name or a wrong type is an error.
+an unknown name or a wrong type is an error. So is a value that the comment of the parameter rules out: of a number by
+limits, as in ``# share of the run, in [0, 1)`` or ``# ratio, >= 1``, of a text by a list at the beginning of the
+comment that the default is in, as in ``# step, cosine or constant: shape of the schedule``.
 """
 
 import ast
@@ -21,7 +23,8 @@ PROFILES = ("quick", "small", "paper")
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
 _BOUND = re.compile(rf"(>=|<=|>|<) {_NUMBER}")
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_INTERVAL = re.compile(rf"\bin \[{_NUMBER}, {_NUMBER}\]")
+_INTERVAL = re.compile(rf"\bin ([\[(]){_NUMBER}, {_NUMBER}([\])])")
+_CHOICES = re.compile(r"([a-z0-9_]+(?:, [a-z0-9_]+)*),? or ([a-z0-9_]+)(?=$|[:;]| \()")
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,20 @@ class Parameter:
 
     @property
     def bounds(self) -> list[tuple[str, float]]:
-        """Limits that the comment of a number states: ``>= 0``, ``< 1`` or ``in [0, 1]``."""
+        """Limits that the comment of a number states: ``>= 0``, ``< 1``, ``in [0, 1]`` or ``in (0, 1]``."""
         if not {"int", "float"} & _kinds(self.annotation):
             return []
         found = [(sign, float(number)) for sign, number in _BOUND.findall(self.comment)]
-        for low, high in _INTERVAL.findall(self.comment):
-            found += [(">=", float(low)), ("<=", float(high))]
+        for left, low, high, right in _INTERVAL.findall(self.comment):
+            found += [(">=" if left == "[" else ">", float(low)), ("<=" if right == "]" else "<", float(high))]
         return found
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Values that the comment of a text lists at its beginning: ``a, b or c``; empty if it lists none."""
+        match = _CHOICES.match(self.comment) if "str" in _kinds(self.annotation) else None
+        listed = (*match.group(1).split(", "), match.group(2)) if match else ()
+        return listed if self.default in listed else ()
 
 
 def read_parameters(source: str) -> list[Parameter]:
@@ -164,7 +174,7 @@ def unknown_name(name: str, known: list[str]) -> str:
 
 
 def parameter_problem(parameter: Parameter, value: object) -> str:
-    """What is wrong with a value: its type, a number that is not finite, or one outside the stated limits.
+    """What is wrong with a value: its type, a number that is not finite, or one that the comment rules out.
 
     Returns:
         One sentence, empty if nothing is wrong.
@@ -173,6 +183,8 @@ def parameter_problem(parameter: Parameter, value: object) -> str:
         check_type(parameter.name, parameter.annotation, value)
     except (TypeError, ValueError) as error:
         return str(error)
+    if isinstance(value, str) and parameter.choices and value not in parameter.choices:
+        return f"`{parameter.name}` must be one of {', '.join(parameter.choices)}, got {value!r}."
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if not math.isfinite(value):
