@@ -47,6 +47,7 @@ class SemiProblem:
         candidates: positions of the unlabelled samples.
         candidate_targets: their true classes. For diagnostics alone: no training step and no selection reads them.
         test: inputs as the network takes them, and targets.
+        validation: the same for samples that are neither labelled nor unlabelled; None without.
         profile: ideal profile in class order, largest class 1 (the "true" prior, unnormalised).
         split: where the samples come from.
         data_hash: digest of data set and split.
@@ -58,6 +59,7 @@ class SemiProblem:
     candidates: np.ndarray
     candidate_targets: np.ndarray
     test: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor] | None
     profile: np.ndarray
     split: protocols.SemiSplit
     data_hash: str
@@ -66,6 +68,12 @@ class SemiProblem:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.profile)
+
+    @property
+    def evaluation(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the averaged model is evaluated on during training."""
+        held = {} if self.validation is None else {"validation": self.validation}
+        return {"test": self.test, **held}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +95,8 @@ class SemiResult:
         precision: number format of the products.
         data_hash: digest of data set and split.
         versions: Python, torch, numpy and lt_lib.
+        accuracy_validation: at the evaluated epoch of the last generation with the best validation accuracy; None
+            without hold-out.
         records: the generations with their selections and arrays; not part of the file.
     """
 
@@ -102,6 +112,7 @@ class SemiResult:
     precision: str
     data_hash: str
     versions: dict[str, str]
+    accuracy_validation: float | None = None
     records: list[crest.GenerationRecord] = field(default_factory=list, repr=False)
 
     @property
@@ -125,7 +136,7 @@ class SemiResult:
             "seed": config.seed,
             "split_seed": config.split_seed,
             "accuracy_last": self.accuracy_last,
-            "accuracy_validation": None,
+            "accuracy_validation": self.accuracy_validation,
             "accuracy_best_on_test": self.accuracy_best_on_test,
             **{f"recall_{label}": float(value) for label, value in enumerate(self.recall)},
             "seconds": self.seconds,
@@ -201,7 +212,17 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
     profile[order] = crest.exponential_profile(classes, config.imbalance_ratio)
     pool = _stored(inputs[rows], device)
     dtype = torch.float64 if _precision(config, device) == "float64" else torch.float32
-    test = _prepare(dtype)(_stored(dataset.test.inputs, device))
+    prepare = _prepare(dtype)
+    test = prepare(_stored(dataset.test.inputs, device))
+    validation = None
+    suffix = ""
+    if config.validation_per_class:
+        held = _holdout(config, dataset.train.targets, rows, classes)
+        validation = (
+            prepare(_stored(inputs[held], device)),
+            torch.from_numpy(dataset.train.targets[held]).to(device),
+        )
+        suffix = f"-{data.split_hash(held)[:12]}"
     number = len(split.labelled)
     return SemiProblem(
         pool=pool if pool.dtype == torch.uint8 else pool.to(dtype),
@@ -210,10 +231,25 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
         candidates=np.arange(number, len(rows)),
         candidate_targets=dataset.train.targets[split.unlabelled],
         test=(test, torch.from_numpy(dataset.test.targets).to(device)),
+        validation=validation,
         profile=profile,
         split=split,
-        data_hash=f"{data.data_hash(dataset)[:12]}-{split.hash[:12]}",
+        data_hash=f"{data.data_hash(dataset)[:12]}-{split.hash[:12]}{suffix}",
     )
+
+
+def _holdout(config: SemiConfig, targets: np.ndarray, used: np.ndarray, num_classes: int) -> np.ndarray:
+    """Up to `validation_per_class` samples of every class among those that are not used."""
+    free = np.setdiff1d(np.arange(len(targets)), used)
+    left = np.bincount(targets[free], minlength=num_classes)
+    if not left.all():
+        raise ValueError(
+            f"`validation_per_class` must be 0 where a class has no sample beyond the labelled and unlabelled ones, "
+            f"got {config.validation_per_class} with none left of class {int(left.argmin())}. A smaller long-tailed "
+            "set leaves some."
+        )
+    sizes = np.minimum(left, config.validation_per_class)
+    return free[data.long_tail_indices(targets[free], sizes, seed=config.subset_seed)]
 
 
 def run_semi(
@@ -264,8 +300,9 @@ def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None
     """Run many configurations, as few stacked models as possible; results in the order of `configs`.
 
     Multilayer perceptrons on one data set that share model, learner, length and optimiser settings are trained as one
-    batched model in float64, generation by generation; seeds, splits, alignment and selection may differ. The others
-    run one after the other. Every member gives the result that `run_semi` gives for it alone, up to rounding.
+    batched model in float64, generation by generation; seeds, splits, alignment and selection may differ. The others,
+    and those with a hold-out, run one after the other. Every member gives the result that `run_semi` gives for it
+    alone, up to rounding.
 
     Args:
         configs: what to run.
@@ -291,6 +328,8 @@ def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None
 
 
 def _stackable(config: SemiConfig) -> bool:
+    if config.validation_per_class:
+        return False  # every member would have validation samples of its own
     device = training.resolve_device(config.device)
     return model_numbers(config.model)[0] == "mlp" and device == "cpu" and _precision(config, device) == "float64"
 
@@ -446,7 +485,7 @@ def _train_one(
         num_classes=problem.num_classes,
         one_forward=config.one_forward,
         parameters=decay_without_norm(model, config.weight_decay),
-        evaluation={"test": problem.test},
+        evaluation=problem.evaluation,
         fabric=fabric,
         checkpoint=task.checkpoint,
         identity=f"{identity}-generation{task.index}",
@@ -511,7 +550,7 @@ def _train_stack(
         alignment=[_alignment(config, problem, task.index) for config, problem, task in triples],
         num_classes=problems[0].num_classes,
         parameters=stack.parameter_groups(first.weight_decay),
-        evaluation={"test": problems[0].test},
+        evaluation=problems[0].evaluation,
         **_settings(first, torch.float64),
     )
     rows = [torch.from_numpy(task.candidates + offset) for task, offset in zip(tasks, offsets, strict=True)]
@@ -579,6 +618,10 @@ def _result(config: SemiConfig, problem: SemiProblem, records: list[crest.Genera
                 **record.report,
             }
         )
+    scores = records[-1].report["history"]["accuracy"]
+    selected = None
+    if "validation" in scores:
+        selected = scores["test"][int(np.argmax(scores["validation"]))]
     return SemiResult(
         config=config,
         protocol=problem.split.protocol,
@@ -586,7 +629,8 @@ def _result(config: SemiConfig, problem: SemiProblem, records: list[crest.Genera
         unlabelled_counts=problem.split.unlabelled_counts.tolist(),
         generations=_plain(generations),
         accuracy_last=records[-1].report["accuracy"],
-        accuracy_best_on_test=max(records[-1].report["history"]["accuracy"]["test"]),
+        accuracy_best_on_test=max(scores["test"]),
+        accuracy_validation=selected,
         seconds=sum(record.report["history"]["seconds"] for record in records),
         device=training.describe_device(device),
         precision=_precision(config, device),

@@ -28,6 +28,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Where the run is placed and what it is called, not what it computes.
 _NOT_HASHED = {"data_root", "device", "label"}
+# Fields that came after the first results: at these values the run, and so its hash, is the one from before.
+_LATER = {"validation_per_class": 0}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class SemiConfig:
     permute_classes: bool = False  # True: which class is rare is drawn from subset_seed
     subset_seed: int = 0  # draw of the long-tailed set
     split_seed: int = 0  # draw of what is labelled; fixed for all generations
+    validation_per_class: int = 0  # images per class, of those that are neither labelled nor unlabelled
     # The learner inside a generation.
     learner: str = "fixmatch"  # supervised, pseudo_label, mean_teacher or fixmatch
     model: str = "wrn-28-2"  # wrn-DEPTH-WIDTH, cnn, or mlp (mlp-HIDDEN; mlp is mlp-64)
@@ -145,8 +148,13 @@ class SemiConfig:
         return replace(self, **changes)
 
     def hash(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of all fields but `data_root`, `device` and `label`."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _NOT_HASHED}
+        """First 12 hexadecimal digits of the SHA-256 of all fields but `data_root`, `device` and `label`.
+
+        A field that was added later counts where it is not at its default, so that older results keep their names.
+        """
+        values = asdict(self)
+        unchanged = {name for name, value in _LATER.items() if values[name] == value}
+        kept = {name: value for name, value in values.items() if name not in _NOT_HASHED | unchanged}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -157,6 +165,7 @@ _RANGES = (
     ("unlabelled_imbalance_ratio", 0, _INFINITY),
     ("subset_seed", 0, _INFINITY),
     ("split_seed", 0, _INFINITY),
+    ("validation_per_class", 0, _INFINITY),
     ("threshold", 0, 1),
     ("target_temperature", 0, _INFINITY),
     ("unlabelled_ratio", 1, _INFINITY),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -317,6 +318,76 @@ def test_a_result_survives_its_file(tmp_path):
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(ValueError, match="`folder` must hold a whole result.json"):
         load_semi_result(tmp_path)
+
+
+def test_a_result_from_before_the_hold_out_is_read(tmp_path):
+    result = run_semi(BASE)
+    file = result.save(tmp_path) / "result.json"
+    content = json.loads(file.read_text())
+    del content["accuracy_validation"], content["config"]["validation_per_class"]
+    file.write_text(json.dumps(content))
+    assert load_semi_result(tmp_path).to_row() == result.to_row()
+
+
+HELD_OUT = BASE.changed(validation_per_class=4, epochs=3, evaluate_every=1)
+
+
+def test_the_hold_out_is_what_the_draw_discarded(vectors):
+    problem = build_semi_problem(HELD_OUT)
+    inputs, targets = problem.validation
+    assert torch.bincount(targets).tolist() == [4, 4, 4]
+    rows = {row.tobytes(): label for row, label in zip(vectors.train.inputs, vectors.train.targets, strict=True)}
+    held = [row.astype(np.float32).tobytes() for row in inputs.numpy()]
+    assert [rows[row] for row in held] == targets.tolist()
+    used = {row.astype(np.float32).tobytes() for row in problem.pool.numpy()}
+    assert len(set(held)) == 12
+    assert not used & set(held)
+    # The split is that of the run without it, and 10 are left of the largest class.
+    plain = build_semi_problem(BASE)
+    assert plain.split.hash == problem.split.hash
+    assert plain.data_hash != problem.data_hash
+    assert plain.validation is None
+    many = build_semi_problem(HELD_OUT.changed(validation_per_class=100))
+    assert torch.bincount(many.validation[1]).tolist() == [10, 27, 34]
+
+
+def test_the_hold_out_selects_and_changes_no_training(monkeypatch):
+    plain, held = run_semi(HELD_OUT.changed(validation_per_class=0)), run_semi(HELD_OUT)
+    for a, b in zip(plain.generations, held.generations, strict=True):
+        assert a["history"]["labelled_loss"] == b["history"]["labelled_loss"]
+        assert a["history"]["accuracy"]["test"] == b["history"]["accuracy"]["test"]
+    assert (plain.accuracy_validation, plain.to_row()["accuracy_validation"]) == (None, None)
+    scores = held.generations[-1]["history"]["accuracy"]
+    assert len(scores["validation"]) == 3
+    assert held.accuracy_validation == scores["test"][int(np.argmax(scores["validation"]))]
+    # Epochs are chosen by the hold-out: one that is best in the middle of the run chooses the middle.
+    real = training.semi.fit_semi
+
+    def crowned(*arguments, **options):
+        history, average = real(*arguments, **options)
+        history.accuracy["validation"], history.accuracy["test"] = [0.1, 0.9, 0.2], [0.3, 0.4, 0.5]
+        return history, average
+
+    monkeypatch.setattr(module.semi, "fit_semi", crowned)
+    row = run_semi(HELD_OUT).to_row()
+    assert (row["accuracy_validation"], row["accuracy_best_on_test"]) == (0.4, 0.5)
+
+
+def test_a_run_with_a_hold_out_goes_on_and_is_not_stacked(tmp_path):
+    whole = run_semi(HELD_OUT)
+    run_semi(HELD_OUT, checkpoint=tmp_path, stop_after=1)
+    again = run_semi(HELD_OUT, checkpoint=tmp_path)
+    exactly(again, whole)
+    assert again.accuracy_validation == whole.accuracy_validation
+    pair = run_semi_many([HELD_OUT, HELD_OUT.changed(seed=1, subset_seed=1, split_seed=1)])
+    exactly(pair[0], whole)
+    assert pair[1].accuracy_validation is not None
+    assert load_semi_result(whole.save(tmp_path / "out")).accuracy_validation == whole.accuracy_validation
+
+
+def test_a_hold_out_without_anything_left_is_refused():
+    with pytest.raises(ValueError, match=r"`validation_per_class` must be 0 where .* got 4 with none left of class 0"):
+        build_semi_problem(HELD_OUT.changed(n_max=40))
 
 
 @pytest.mark.parametrize("model", ["cnn", "wrn-10-1", "mlp-8"])

@@ -104,6 +104,11 @@ def test_the_hash_changes_with_every_field_but_place_and_name():
     assert SemiConfig(n_max=10).hash() != SemiConfig(n_max=11).hash()
 
 
+def test_results_from_before_the_hold_out_keep_their_hash():
+    assert SemiConfig().hash() == "882af84b77e2"
+    assert SemiConfig(validation_per_class=5).hash() != "882af84b77e2"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -122,6 +127,7 @@ def test_the_hash_changes_with_every_field_but_place_and_name():
         ({"n_labelled": 5}, "`n_labelled` must be left out with family 'crest'"),
         ({"family": "darp"}, "`n_labelled` must be an integer of at least 1, got 0"),
         ({"unlabelled_imbalance_ratio": 5.0}, "`unlabelled_imbalance_ratio` must be 0 with family 'crest'"),
+        ({"validation_per_class": -1}, "`validation_per_class` must be finite and >= 0, got -1"),
         ({"momentum": 0.0}, r"`momentum` must be in \[1e-12, 1\]"),
     ],
 )
