@@ -27,6 +27,7 @@ from lt_lib.training.decoupling import (
 )
 from lt_lib.training.diagnostics import generation_rows, kl_divergence, pseudo_label_report, selection_precision
 from lt_lib.training.ema import WeightAverage
+from lt_lib.training.graphs import EXECUTIONS, resolve_execution
 from lt_lib.training.loop import History, NonFiniteLossError, fit, predict, shuffled
 from lt_lib.training.placement import computes_bfloat16, describe_device, make_fabric, resolve_device
 from lt_lib.training.pretraining import (
@@ -57,6 +58,7 @@ from lt_lib.training.semi import (
 from lt_lib.training.stacked import Member, fit_stacked, predict_stacked
 
 __all__ = [
+    "EXECUTIONS",
     "CheckpointError",
     "Classifier",
     "DistributionAlignment",
@@ -112,6 +114,7 @@ __all__ = [
     "pseudo_label_report",
     "ramp_up",
     "resolve_device",
+    "resolve_execution",
     "retrain_classifier",
     "rotation_task",
     "run_generations",

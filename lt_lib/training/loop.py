@@ -1,12 +1,15 @@
 """The supervised loop: one function to train, one to predict.
 
 The data set lies on the device as whole tensors, augmentation is a function of a batch, and nothing inside an epoch
-waits for the device: per-step losses stay in a device buffer that is read once per epoch.
+waits for the device: per-step losses stay in a device buffer that is read once per epoch. On a GPU, whole steps are
+recorded and replayed (`lt_lib.training.graphs`).
 """
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from lt_lib.metrics import balanced_accuracy
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lt_lib.training.graphs import Recorded, own_stream, resolve_execution
 from lt_lib.training.placement import make_fabric
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> mean loss of the batch, a scalar
@@ -93,19 +97,21 @@ def fit(
     rng: torch.Generator,
     batch_size: int = 128,
     momentum: float = 0.9,
+    make_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     parameters: list[dict] | None = None,
     order_at: Order | None = None,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     evaluation: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     evaluate_every: int = 1,
     fabric: Any = None,
+    execution: str = "auto",
     checkpoint: str | Path | None = None,
     identity: str = "",
     snapshots: Collection[int] = (),
     stop_after: int | None = None,
     progress: bool = False,
 ) -> History:
-    """Train `model` in place by SGD with momentum.
+    """Train `model` in place, by SGD with momentum if nothing else is asked for.
 
     Args:
         model: module `(batch, ...) -> (batch, classes)`, moved to the device of `fabric`.
@@ -116,7 +122,8 @@ def fit(
         epochs: length of the whole run, >= 1.
         rng: generator on the device of `inputs`; drives order and augmentation. Its state is part of a checkpoint.
         batch_size: samples per step over all processes; the last batch of an epoch may be smaller.
-        momentum: of SGD, in [0, 1).
+        momentum: of SGD, in [0, 1); without effect on another optimiser.
+        make_optimizer: (groups, lr, foreach, fused) -> optimiser, the last three by name; SGD if not given.
         parameters: optimiser groups (`lt_lib.models.parameter_groups`); all parameters without decay if not given.
         order_at: (epoch, generator) -> indices for that epoch; `shuffled` if not given. Deferred re-sampling is a
             schedule of the order.
@@ -125,6 +132,9 @@ def fit(
         evaluate_every: epochs between evaluations, >= 1.
         fabric: `lt_lib.training.make_fabric(...)`; CPU and float32 if not given. Several processes share every batch;
             `loss` then averages over a share, so that division by the weights is by those of the share.
+        execution: how steps are run (`lt_lib.training.resolve_execution`); it changes results by rounding only. A step
+            is recorded anew for every new loss function, so `loss_at` should return the same object while nothing
+            changes; and the loss and `augment` must not depend on anything but their arguments.
         checkpoint: file for the state after every epoch; if it exists, training goes on from it, and on a CPU ends in
             the same bits as without the break.
         identity: stored in the checkpoint and compared on resume.
@@ -150,40 +160,51 @@ def fit(
     if snapshots and checkpoint is None:
         raise ValueError(f"`snapshots` must be empty without a `checkpoint`, got {sorted(snapshots)}.")
     fabric = fabric or make_fabric("cpu", "float32")
+    execution = resolve_execution(execution, fabric.device.type, processes=fabric.world_size)
+    network = torch.compile(model, dynamic=False) if execution == "compile" else model
     groups = parameters or [{"params": list(model.parameters())}]
-    optimizer = torch.optim.SGD(groups, lr=learning_rate_at(0), momentum=momentum, foreach=True)
-    trained, wrapped = fabric.setup(model, optimizer)
+    make_optimizer = make_optimizer or partial(torch.optim.SGD, momentum=momentum)
+    optimizer = make_optimizer(groups, lr=learning_rate_at(0), **_update_kind(execution))
+    trained, wrapped = fabric.setup(network, optimizer)
     history = History()
     if checkpoint is not None and Path(checkpoint).exists():
         history = _restore(checkpoint, identity, model, optimizer, rng)
     order_at = order_at or shuffled(len(inputs))
+    # A compiled network would be compiled once more for the batches of the evaluation.
+    judged = model if execution == "compile" else trained
+    exams = [_Exam(name, judged, *held, fabric, rng, execution) for name, held in (evaluation or {}).items()]
+    recorded = None
+    if execution != "plain":
+        recorded = _RecordedEpoch(trained, wrapped, inputs, targets, batch_size, augment, rng, fabric)
     last = epochs if stop_after is None else min(epochs, stop_after)
-    for epoch in _epochs(history.epochs, last, show=progress and fabric.is_global_zero):
-        started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(epoch)
-        order = order_at(epoch, rng)
-        # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.init_tensor():
-            losses = _train_epoch(
-                trained, wrapped, inputs, targets, order, loss_at(epoch), batch_size, augment, rng, fabric
-            )
-        _require_finite(losses, order, batch_size, epoch)
-        history.train_loss.append(float(losses.mean()))
-        history.learning_rate.append(learning_rate_at(epoch))
-        if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-            history.evaluated.append(epoch)
-            for name, (held_inputs, held_targets) in (evaluation or {}).items():
-                logits = predict(trained, held_inputs)
-                score = balanced_accuracy(held_targets, logits.argmax(dim=1), num_classes=logits.shape[1])
-                history.accuracy.setdefault(name, []).append(score)
-        history.seconds += time.perf_counter() - started
-        if checkpoint is not None and fabric.is_global_zero:
-            state = _state(identity, history, model, optimizer, rng)
-            # The snapshot first: a run that is killed in between repeats the epoch, and writes both.
-            if history.epochs in snapshots:
-                save_checkpoint(f"{checkpoint}.epoch{history.epochs}", state)
-            save_checkpoint(checkpoint, state)
+    with own_stream(inputs.device) if recorded else nullcontext():
+        for epoch in _epochs(history.epochs, last, show=progress and fabric.is_global_zero):
+            started = time.perf_counter()
+            rate = learning_rate_at(epoch)
+            order = order_at(epoch, rng)
+            # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
+            with fabric.init_tensor():
+                if recorded:
+                    losses = recorded.run(order, loss_at(epoch), rate)
+                else:
+                    set_rate(optimizer, rate)
+                    losses = _train_epoch(
+                        trained, wrapped, inputs, targets, order, loss_at(epoch), batch_size, augment, rng, fabric
+                    )
+            _require_finite(losses, order, batch_size, epoch)
+            history.train_loss.append(float(losses.mean()))
+            history.learning_rate.append(rate)
+            if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+                history.evaluated.append(epoch)
+                for exam in exams:
+                    history.accuracy.setdefault(exam.name, []).append(exam.score())
+            history.seconds += time.perf_counter() - started
+            if checkpoint is not None and fabric.is_global_zero:
+                state = _state(identity, history, model, optimizer, rng)
+                # The snapshot first: a run that is killed in between repeats the epoch, and writes both.
+                if history.epochs in snapshots:
+                    save_checkpoint(f"{checkpoint}.epoch{history.epochs}", state)
+                save_checkpoint(checkpoint, state)
     return history
 
 
@@ -219,6 +240,103 @@ def _train_epoch(
     return fabric.all_reduce(losses, reduce_op="mean") if fabric.world_size > 1 else losses
 
 
+class _RecordedEpoch:
+    """`_train_epoch` on buffers that keep their place, so that a step can be recorded and replayed.
+
+    All that changes between two steps is on the device: the order of the epoch, the number of the step, the rate.
+    Recorded are one step per size of batch, the usual one and that of the last batch of an epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        inputs: Tensor,
+        targets: Tensor,
+        batch_size: int,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None,
+        rng: torch.Generator,
+        fabric: Any,
+    ) -> None:
+        self.model, self.optimizer, self.fabric = model, optimizer, fabric
+        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+        self.augment, self.rng = augment, rng
+        self.rate = torch.zeros((), device=inputs.device)
+        set_rate(optimizer, self.rate)
+        self.step = torch.zeros(1, dtype=torch.int64, device=inputs.device)
+        self.order, self.losses = targets.new_empty(0), self.rate.new_empty(0)
+        self.loss: Loss | None = None
+        self.steps: dict[int, Recorded] = {}
+
+    def run(self, order: Tensor, loss: Loss, rate: float) -> Tensor:
+        """One pass over `order`; returns the loss of every step, in a buffer that the next pass overwrites."""
+        self.model.train()
+        sizes = [len(batch) for batch in order.split(self.batch_size)]
+        if len(order) != len(self.order):
+            self.order, self.losses = torch.empty_like(order), torch.zeros(len(sizes), device=order.device)
+            self.steps = {}
+        if loss is not self.loss:
+            self.loss, self.steps = loss, {}
+        self.order.copy_(order)
+        self.rate.fill_(rate)
+        self.step.zero_()
+        for size in sizes:
+            if size not in self.steps:
+                self.steps[size] = Recorded(partial(self._step, loss, size), self.rng, self.inputs.device)
+            self.steps[size]()
+        return self.losses
+
+    def _step(self, loss: Loss, size: int) -> None:
+        batch = self.order[self.step * self.batch_size + torch.arange(size, device=self.order.device)]
+        images = self.inputs[batch] if self.augment is None else self.augment(self.inputs[batch], self.rng)
+        value = loss(self.model(images), self.targets[batch])
+        self.fabric.backward(value)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses[self.step] = value.detach().to(self.losses.dtype)
+        self.step.add_(1)
+
+
+class _Exam:
+    """Balanced accuracy of a model on one held-out set; unless plain, the forward pass is recorded like a step."""
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        fabric: Any,
+        rng: torch.Generator,
+        execution: str,
+    ) -> None:
+        self.name, self.model, self.inputs, self.targets, self.fabric = name, model, inputs, targets, fabric
+        self.labels, self.classes = torch.empty_like(targets), 0
+        self.forward = self._forward if execution == "plain" else Recorded(self._forward, rng, inputs.device)
+
+    def score(self) -> float:
+        """The accuracy of the model as it is now."""
+        self.forward()
+        return balanced_accuracy(self.targets, self.labels, num_classes=self.classes)
+
+    def _forward(self) -> None:
+        with self.fabric.autocast():
+            logits = predict(self.model, self.inputs)
+        self.classes = logits.shape[1]
+        self.labels.copy_(logits.argmax(dim=1))
+
+
+def _update_kind(execution: str) -> dict[str, bool]:
+    """Which of PyTorch's updates: only the fused one reads its rate on the device."""
+    return {"foreach": execution == "plain", "fused": execution != "plain"}
+
+
+def set_rate(optimizer: Any, rate: float | Tensor) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def _share(batch: int, rank: int, processes: int) -> tuple[slice, float]:
     """Positions of a batch that a process computes, and the weight of its mean loss in the mean over processes."""
     size = len(range(rank, batch, processes))
@@ -250,9 +368,24 @@ def _state(
         "identity": identity,
         "history": dict(vars(history)),
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimizer_state(optimizer),
         "rng": rng.get_state(),
     }
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint keeps of an optimiser: the same whether its steps are recorded or not."""
+    state = optimizer.state_dict()
+    groups = [group | {"lr": float(group["lr"])} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Continue from `optimizer_state`, with the settings that this run was started with."""
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
 
 
 def _restore(
@@ -260,6 +393,6 @@ def _restore(
 ) -> History:
     state = load_checkpoint(path, identity=identity)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    load_optimizer(optimizer, state["optimizer"])
     rng.set_state(state["rng"])
     return History(**state["history"])

@@ -61,12 +61,15 @@ def make_fabric(device: str, precision: str, *, num_devices: int = 1) -> "Fabric
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {sorted(PRECISIONS)}, got {precision!r}.")
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
     return Fabric(
         accelerator=device,
         devices=num_devices,
         precision=PRECISIONS[precision],
         strategy="ddp" if num_devices > 1 else "auto",
+        # A run on one device is a process of its own, also as one of many tasks that a cluster's scheduler started.
+        plugins=[LightningEnvironment()] if num_devices == 1 else None,
     )
 
 

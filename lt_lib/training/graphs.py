@@ -1,0 +1,109 @@
+"""Recorded training steps: run a few times by the host, then replayed by the GPU alone.
+
+A step of a small network is a thousand kernels, most of them shorter than the time the host needs to start one. A CUDA
+graph holds the kernels of a whole step (batch, augmentation, forward, backward, update) and starts them together. It
+repeats them on the same memory, so that everything that changes from step to step lies on the device in buffers that
+keep their place: the order of the epoch, the number of the step, the learning rate, the losses. Random numbers need no
+care: a generator that is registered with a graph goes on in it exactly as it would without.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lt_lib._checks import check_known
+
+EXECUTIONS = ("auto", "plain", "graph", "compile")
+# Ordinary runs before a step is recorded: libraries choose their algorithms, the optimiser makes its buffers.
+_WARM_UP = 3
+# A process can record one graph at a time; runs that train side by side in threads take turns.
+_ONE_RECORDING = threading.Lock()
+
+Step = Callable[[], object]
+
+
+def resolve_execution(execution: str, device_type: str, *, processes: int = 1) -> str:
+    """Turn "auto" into the way of running steps that suits the device.
+
+    Args:
+        execution: "plain", step by step from the host; "graph", recorded where the device can, on a CPU the same
+            steps on the same buffers without recording; "compile", as "graph" with the network compiled; "auto",
+            "graph" on one GPU and "plain" elsewhere.
+        device_type: "cpu", "cuda" or another type that PyTorch knows.
+        processes: how many train together; only "plain" steps exchange gradients.
+
+    Returns:
+        "plain", "graph" or "compile".
+
+    Raises:
+        ValueError: unknown `execution`, or one that several processes cannot share.
+    """
+    check_known(execution, "execution", EXECUTIONS)
+    if execution == "auto":
+        return "graph" if device_type == "cuda" and processes == 1 else "plain"
+    if execution != "plain" and processes > 1:
+        raise ValueError(f"`execution` must be 'plain' or 'auto' with {processes} processes, got {execution!r}.")
+    return execution
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work inside goes to a new stream of a GPU; a CPU has none.
+
+    A step must be recorded on another stream than the default one, and its ordinary runs must have used the same.
+    Runs in several threads overlap on the GPU, each on its own stream.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    stream, outside = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(outside)
+    with torch.cuda.stream(stream):
+        yield
+    outside.wait_stream(stream)
+
+
+class Recorded:
+    """A step that is run by the host at first and replayed afterwards; on a CPU the host runs it every time.
+
+    Args:
+        step: function without arguments, whose results stay in tensors that live outside it. It is called a few times,
+            then once more to be recorded, and never again.
+        rng: generator that the step draws from.
+        device: where the step computes.
+    """
+
+    def __init__(self, step: Step, rng: torch.Generator, device: torch.device) -> None:
+        self.step, self.rng = step, rng
+        self.record = _recorder(device)
+        self.runs = 0
+        self.replay: Step | None = None
+
+    def __call__(self) -> None:
+        """One step."""
+        if self.replay is None and self.record is not None and self.runs == _WARM_UP:
+            self.replay = self.record(self.step, self.rng)
+        if self.replay is not None:
+            self.replay()
+        else:
+            self.runs += 1
+            self.step()
+
+
+def _recorder(device: torch.device) -> Callable[[Step, torch.Generator], Step] | None:
+    return _record if device.type == "cuda" else None
+
+
+def _record(step: Step, rng: torch.Generator) -> Step:
+    """A CUDA graph of `step`, as the function that replays it. Nothing is computed while it is recorded."""
+    graph: Any = torch.cuda.CUDAGraph()
+    graph.register_generator_state(rng)
+    with (
+        _ONE_RECORDING,
+        torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"),
+    ):
+        step()
+    return graph.replay
