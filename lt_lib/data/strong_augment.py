@@ -235,8 +235,7 @@ def _one_layer(images: Tensor, rng: torch.Generator, probability: float) -> Tens
         changed[target[cards]] = _COLOUR[name](images[source[cards]], level[cards])
     cards = slice((len(OPERATIONS) - len(_GEOMETRIC)) * each, None)
     changed[target[cards]] = _moved(images[source[cards]], (level * sign)[cards])
-    keep = torch.ones(len(OPERATIONS), dtype=torch.bool, device=device)
-    keep[OPERATIONS.index("identity")] = False
+    keep = torch.arange(len(OPERATIONS), device=device) != OPERATIONS.index("identity")
     written[target] = keep.repeat_interleave(each, output_size=len(target))
     return torch.where(written[:batch, None, None, None], changed[:batch], images)
 
@@ -284,7 +283,8 @@ def _enhancement(level: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images.float().mean(dim=1, keepdim=True)
-    weights = torch.tensor(_LUMA, dtype=torch.float32).to(images.device, non_blocking=True)
+    # Made on the device: numbers sent by the host could not be part of a recorded step.
+    weights = torch.stack([torch.full((), weight, device=images.device, dtype=torch.float32) for weight in _LUMA])
     return torch.einsum("bchw,c->bhw", images.float(), weights).unsqueeze(1)
 
 

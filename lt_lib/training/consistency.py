@@ -178,7 +178,7 @@ class DistributionAlignment:
         self.labels_mean = torch.full(shape, 1 / num_classes, **place)
         self.recent = torch.full((window, *shape), 1 / num_classes, **place)
         self.classes = torch.arange(num_classes, device=device)
-        self.step = 0
+        self.step = torch.zeros(1, dtype=torch.int64, device=device)  # there, so that a recorded step can count it
 
     @property
     def model_mean(self) -> Tensor:
@@ -197,8 +197,8 @@ class DistributionAlignment:
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Record the uncorrected predictions on the weak views and the labels of a step."""
-        self.recent[self.step % len(self.recent)] = probabilities.mean(dim=-2)
-        self.step += 1
+        self.recent.index_copy_(0, self.step % len(self.recent), probabilities.mean(dim=-2).unsqueeze(0))
+        self.step.add_(1)
         # Unlike `one_hot`, a comparison does not look at the values, for which the host would have to wait.
         shares = (labels.unsqueeze(-1) == self.classes).to(self.labels_mean.dtype).mean(dim=-2)
         self.labels_mean.mul_(0.999).add_(shares, alpha=0.001)
@@ -212,13 +212,13 @@ class DistributionAlignment:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs."""
-        return {"labels_mean": self.labels_mean.clone(), "recent": self.recent.clone(), "step": self.step}
+        return {"labels_mean": self.labels_mean.clone(), "recent": self.recent.clone(), "step": int(self.step)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.labels_mean.copy_(state["labels_mean"])
         self.recent.copy_(state["recent"])
-        self.step = state["step"]
+        self.step.fill_(state["step"])
 
 
 def align_predictions(probabilities: Tensor, target: Tensor) -> Tensor:

@@ -47,5 +47,8 @@ class WeightAverage:
         torch._foreach_mul_(averaged, self.decay)
         followed: list[Tensor] = list(model.parameters())
         torch._foreach_add_(averaged, followed, alpha=1 - self.decay)
-        for mine, its in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(its)
+        mine, its = (list(module.buffers()) for module in (self.model, model))
+        for floating in (True, False):  # the batched copy takes one type at a time
+            copies, sources = ([b for b in buffers if b.is_floating_point() == floating] for buffers in (mine, its))
+            if copies:
+                torch._foreach_copy_(copies, sources)

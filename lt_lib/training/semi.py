@@ -14,6 +14,7 @@ which a true label of the unlabelled pool could come in.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,19 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib._checks import check_integer, check_real
-from lt_lib.metrics import balanced_accuracy
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
 from lt_lib.training.ema import WeightAverage
-from lt_lib.training.loop import _epochs, _require_finite, predict
+from lt_lib.training.graphs import Recorded, own_stream, resolve_execution
+from lt_lib.training.loop import (
+    _epochs,
+    _Exam,
+    _require_finite,
+    _update_kind,
+    load_optimizer,
+    optimizer_state,
+    set_rate,
+)
 from lt_lib.training.placement import make_fabric
 from lt_lib.training.stacked import _balanced_accuracies, predict_stacked
 
@@ -151,6 +160,7 @@ def fit_semi(
     evaluation: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     evaluate_every: int = 1,
     fabric: Any = None,
+    execution: str = "auto",
     checkpoint: str | Path | None = None,
     identity: str = "",
     stop_after: int | None = None,
@@ -183,6 +193,8 @@ def fit_semi(
         evaluation: name -> (inputs as the network takes them, targets), for the averaged model.
         evaluate_every: epochs between evaluations, >= 1; the last epoch is always evaluated.
         fabric: `lt_lib.training.make_fabric(...)` for one device; CPU and float32 if not given.
+        execution: how steps are run (`lt_lib.training.resolve_execution`); it changes results by rounding only. The
+            views must not depend on anything but their arguments.
         checkpoint: file for the state after every epoch; if it exists, training goes on from it, and on a CPU ends in
             the same bits as without the break.
         identity: stored in the checkpoint and compared on resume.
@@ -200,8 +212,11 @@ def fit_semi(
     sizes = _check_sizes(epochs, steps_per_epoch, batch_size, unlabelled_ratio, evaluate_every)
     _check_stream(stream, rule)
     fabric = fabric or make_fabric("cpu", "float32")
-    optimizer = _optimizer(parameters or [{"params": list(model.parameters())}], learning_rate_at, momentum)
-    trained, wrapped = fabric.setup(model, optimizer)
+    execution = resolve_execution(execution, fabric.device.type, processes=fabric.world_size)
+    network = torch.compile(model, dynamic=False) if execution == "compile" else model
+    groups = parameters or [{"params": list(model.parameters())}]
+    optimizer = _optimizer(groups, learning_rate_at, momentum, **_update_kind(execution))
+    trained, wrapped = fabric.setup(network, optimizer)
     average = WeightAverage(model, ema_decay)
     aligner = _aligner(alignment, num_classes, alignment_window, model)
     history = SemiHistory()
@@ -213,46 +228,57 @@ def fit_semi(
         with fabric.autocast():
             return average.model(inputs)
 
+    def learn(order: _Order, step: int | Tensor, rate: float | Tensor, weight: float | Tensor, record: _Record) -> None:
+        set_rate(optimizer, rate)
+        inputs, labels = _batch(pool, stream, order, step, rule, weak, strong)
+        terms = _losses(trained, teach, inputs, labels, rule, aligner, one_forward=one_forward)
+        total = terms.total(weight)
+        fabric.backward(total)
+        wrapped.step()
+        wrapped.zero_grad(set_to_none=True)
+        average.update(model)
+        record.add(step, total, terms)
+
+    recorded = None if execution == "plain" else _RecordedSteps(learn, steps_per_epoch, stream.rng, model)
+    exams = [
+        _Exam(name, average.model, *held, fabric, stream.rng, execution) for name, held in (evaluation or {}).items()
+    ]
     last = epochs if stop_after is None else min(epochs, stop_after)
-    for epoch in _epochs(history.epochs, last, show=progress):
-        started = time.perf_counter()
-        order = _draw(stream, rule, steps_per_epoch, sizes)
-        record = _Record(steps_per_epoch)
-        # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.init_tensor():
-            for step in range(steps_per_epoch):
-                _set_rate(optimizer, learning_rate_at(epoch * steps_per_epoch + step))
-                inputs, labels = _batch(pool, stream, order, step, rule, weak, strong)
-                terms = _losses(trained, teach, inputs, labels, rule, aligner, one_forward=one_forward)
-                total = terms.total(unlabelled_weight_at(epoch * steps_per_epoch + step))
-                fabric.backward(total)
-                wrapped.step()
-                wrapped.zero_grad(set_to_none=True)
-                average.update(model)
-                record.add(step, total, terms)
-        drawn = stream.labelled[order.labelled.flatten()]
-        _require_finite(record.columns["total"], drawn, batch_size, epoch)
-        record.write([history], learning_rate_at((epoch + 1) * steps_per_epoch - 1))
-        history.starved = _starved(aligner, rule)[0]
-        if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
-            history.evaluated.append(epoch)
-            for name, (held_inputs, held_targets) in (evaluation or {}).items():
-                with fabric.autocast():
-                    logits = predict(average.model, held_inputs)
-                score = balanced_accuracy(held_targets, logits.argmax(dim=1), num_classes)
-                history.accuracy.setdefault(name, []).append(score)
-        history.seconds += time.perf_counter() - started
-        if checkpoint is not None:
-            state = {
-                "identity": identity,
-                "history": dict(vars(history)),
-                "model": model.state_dict(),
-                "average": average.model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "alignment": aligner.state_dict(),
-                "rng": stream.rng.get_state(),
-            }
-            save_checkpoint(checkpoint, state)
+    with own_stream(pool.device) if recorded else nullcontext():
+        for epoch in _epochs(history.epochs, last, show=progress):
+            started = time.perf_counter()
+            steps = range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
+            order = _draw(stream, rule, steps_per_epoch, sizes)
+            rates = [learning_rate_at(step) for step in steps]
+            weights = [unlabelled_weight_at(step) for step in steps]
+            # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
+            with fabric.init_tensor():
+                if recorded:
+                    record = recorded.run(order, rates, weights)
+                else:
+                    record = _Record(steps_per_epoch)
+                    for step in range(steps_per_epoch):
+                        learn(order, step, rates[step], weights[step], record)
+            drawn = stream.labelled[order.labelled.flatten()]
+            _require_finite(record.columns["total"], drawn, batch_size, epoch)
+            record.write([history], rates[-1])
+            history.starved = _starved(aligner, rule)[0]
+            if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+                history.evaluated.append(epoch)
+                for exam in exams:
+                    history.accuracy.setdefault(exam.name, []).append(exam.score())
+            history.seconds += time.perf_counter() - started
+            if checkpoint is not None:
+                state = {
+                    "identity": identity,
+                    "history": dict(vars(history)),
+                    "model": model.state_dict(),
+                    "average": average.model.state_dict(),
+                    "optimizer": optimizer_state(optimizer),
+                    "alignment": aligner.state_dict(),
+                    "rng": stream.rng.get_state(),
+                }
+                save_checkpoint(checkpoint, state)
     return history, average.model
 
 
@@ -346,7 +372,7 @@ def fit_semi_stacked(
         orders = [_draw(stream, rule, steps_per_epoch, sizes) for stream in streams]
         record = _Record(steps_per_epoch)
         for step in range(steps_per_epoch):
-            _set_rate(optimizer, learning_rate_at(epoch * steps_per_epoch + step))
+            set_rate(optimizer, learning_rate_at(epoch * steps_per_epoch + step))
             parts = [
                 _batch(pool, stream, order, step, rule, weak, strong)
                 for stream, order in zip(streams, orders, strict=True)
@@ -417,13 +443,16 @@ def _draw(stream: Stream, rule: Rule | None, steps: int, sizes: tuple[int, int])
 
 
 def _batch(
-    pool: Tensor, stream: Stream, order: _Order, step: int, rule: Rule | None, weak: View, strong: View
+    pool: Tensor, stream: Stream, order: _Order, step: int | Tensor, rule: Rule | None, weak: View, strong: View
 ) -> tuple[list[Tensor], Tensor]:
-    """Views of one step, labelled first, then the teacher's, then the student's if it has its own; and the labels."""
-    positions = order.labelled[step]
+    """Views of one step, labelled first, then the teacher's, then the student's if it has its own; and the labels.
+
+    The step is a number, or a tensor of one number: the latter can be part of a recorded step.
+    """
+    positions = order.labelled[step].flatten()
     views = [weak(pool[stream.labelled[positions]], stream.rng)]
     if rule is not None:
-        stored = pool[stream.unlabelled[order.unlabelled[step]]]
+        stored = pool[stream.unlabelled[order.unlabelled[step].flatten()]]
         views.append(weak(stored, stream.rng))
         if rule.student != "same":
             views.append((strong if rule.student == "strong" else weak)(stored, stream.rng))
@@ -478,10 +507,10 @@ class _Record:
         self.steps = steps
         self.columns: dict[str, Tensor] = {}
 
-    def add(self, step: int, total: Tensor, terms: _Terms) -> None:
+    def add(self, step: int | Tensor, total: Tensor, terms: _Terms) -> None:
         for name, value in {"total": total, **terms._asdict()}.items():
             if value is not None:
-                if step == 0:
+                if name not in self.columns:
                     self.columns[name] = value.new_zeros((self.steps, *value.shape))
                 self.columns[name][step] = value.detach()
 
@@ -497,6 +526,43 @@ class _Record:
             if "mean" in means:
                 history.model_mean.append(means["mean"][position])
             history.learning_rate.append(rate)
+
+
+class _RecordedSteps:
+    """The steps of an epoch on buffers that keep their place, so that one step can be recorded and replayed.
+
+    All that changes between two steps is on the device: the order of the epoch, the number of the step, and, for each
+    step of the epoch, the rate and the weight of the unlabelled loss.
+    """
+
+    def __init__(self, learn: Callable[..., None], steps: int, rng: torch.Generator, model: nn.Module) -> None:
+        first = next(model.parameters())
+        self.learn = learn
+        self.record = _Record(steps)
+        self.step = torch.zeros(1, dtype=torch.int64, device=first.device)
+        self.rate = torch.zeros((), device=first.device)
+        self.rates = torch.zeros(steps, device=first.device)
+        self.weights = torch.zeros(steps, device=first.device, dtype=first.dtype)
+        self.order: _Order | None = None
+        self.recorded = Recorded(self._step, rng, first.device)
+
+    def run(self, order: _Order, rates: list[float], weights: list[float]) -> _Record:
+        """One epoch; returns what happened, in buffers that the next epoch overwrites."""
+        if self.order is None:
+            self.order = _Order(*(torch.empty_like(part) for part in order))
+        for mine, part in zip(self.order, order, strict=True):
+            mine.copy_(part)
+        self.rates.copy_(torch.tensor(rates, device="cpu"))
+        self.weights.copy_(torch.tensor(weights, device="cpu", dtype=self.weights.dtype))
+        self.step.zero_()
+        for _ in range(self.record.steps):
+            self.recorded()
+        return self.record
+
+    def _step(self) -> None:
+        self.rate.copy_(self.rates[self.step].squeeze(0))
+        self.learn(self.order, self.step, self.rate, self.weights[self.step].squeeze(0), self.record)
+        self.step.add_(1)
 
 
 def _evaluate(
@@ -526,13 +592,10 @@ def _aligner(
     return DistributionAlignment(targets, num_classes, window=window, device=first.device, dtype=first.dtype)
 
 
-def _optimizer(groups: list[dict], rate: Callable[[int], float], momentum: float) -> torch.optim.SGD:
-    return torch.optim.SGD(groups, lr=rate(0), momentum=momentum, nesterov=True, foreach=True)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def _optimizer(
+    groups: list[dict], rate: Callable[[int], float], momentum: float, *, foreach: bool = True, fused: bool = False
+) -> torch.optim.SGD:
+    return torch.optim.SGD(groups, lr=rate(0), momentum=momentum, nesterov=True, foreach=foreach, fused=fused)
 
 
 def _check_sizes(epochs: int, steps: int, batch_size: int, ratio: int, evaluate_every: int) -> tuple[int, int]:
@@ -567,7 +630,7 @@ def _restore(
 ) -> SemiHistory:
     model.load_state_dict(saved["model"])
     average.model.load_state_dict(saved["average"])
-    optimizer.load_state_dict(saved["optimizer"])
+    load_optimizer(optimizer, saved["optimizer"])
     aligner.load_state_dict(saved["alignment"])
     rng.set_state(saved["rng"])
     return SemiHistory(**saved["history"])
