@@ -10,7 +10,7 @@ from lt_lib.data import CheckReport
 def test_list_shows_every_data_set(capsys):
     assert cli.main(["data", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*data.names(), *data.extra_names()]
+    assert [line.split()[0] for line in lines] == [*data.names(), *data.extra_names(), *data.image_file_names()]
     assert lines[0].split()[1] == "embedded"
     assert any(line.startswith("svhn ") and " missing " in line for line in lines)
 

@@ -1,8 +1,9 @@
-"""Data sets by name and splits as index lists. Batch augmentation, which needs torch, is in `lt_lib.data.augment`."""
+"""Data sets by name and splits as index lists. What works on batches, and needs torch: `augment` and `streaming`."""
 
 from lt_lib.data.base import Dataset, MissingDataError, Split, data_hash, data_root
 from lt_lib.data.extra import Extra, extra_names, load_extra
 from lt_lib.data.gaussian import GaussianWorld, gaussian_world
+from lt_lib.data.image_files import ImageFiles, ImageFileSet, image_file_names, load_image_files
 from lt_lib.data.protocols import PROTOCOLS, Protocol, SemiSplit, labelled_counts, make_split, one_protocol, tabulate
 from lt_lib.data.sets import CheckReport, check, describe, load, names, overview
 from lt_lib.data.splits import holdout_indices, long_tail_indices, split_hash
@@ -13,6 +14,8 @@ __all__ = [
     "Dataset",
     "Extra",
     "GaussianWorld",
+    "ImageFileSet",
+    "ImageFiles",
     "MissingDataError",
     "Protocol",
     "SemiSplit",
@@ -24,9 +27,11 @@ __all__ = [
     "extra_names",
     "gaussian_world",
     "holdout_indices",
+    "image_file_names",
     "labelled_counts",
     "load",
     "load_extra",
+    "load_image_files",
     "long_tail_indices",
     "make_split",
     "names",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lt_lib._checks import check_known
-from lt_lib.data import digits, extra, folder, gaussian, text, torchvision_sets
+from lt_lib.data import digits, extra, folder, gaussian, image_files, text, torchvision_sets
 from lt_lib.data.base import Dataset, MissingDataError, data_root
 
 _DESCRIPTIONS = {
@@ -60,7 +60,8 @@ def describe(name: str) -> str:
     """Say in one line what a data set is and where it comes from.
 
     Args:
-        name: a data set, see ``names``, or a source of further samples, see ``extra_names``.
+        name: a data set, see ``names``, a source of further samples, see ``extra_names``, or a collection of image
+            files, see ``image_file_names``.
 
     Returns:
         The line, without the name.
@@ -72,7 +73,11 @@ def describe(name: str) -> str:
         >>> describe("digits")
         '1,797 real 8×8 grey digits in 10 classes, embedded in scikit-learn'
     """
-    return extra.describe_extra(name) if name in extra.extra_names() else _DESCRIPTIONS[_known(name)]
+    if name in extra.extra_names():
+        return extra.describe_extra(name)
+    if name in image_files.image_file_names():
+        return image_files.describe_image_files(name)
+    return _DESCRIPTIONS[_known(name)]
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Dataset:
@@ -92,8 +97,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     Raises:
         MissingDataError: the files are not there (a ``FileNotFoundError``); the message says what is missing, where
             it was looked for, the two ways to get it and which embedded set works without it.
-        ValueError: ``name`` is unknown, ``download`` is asked of an image folder, or a file is
-            corrupted; the message names the file.
+        ValueError: ``name`` is unknown, ``download`` is asked of an image folder, the data set does not fit into memory
+            (see ``load_image_files``), or a file is corrupted; the message names the file.
         OSError: a download failed.
 
     Example:
@@ -119,7 +124,8 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
     """Verify what is on disk for a data set: checksums where there are any, and that all of it can be read.
 
     Args:
-        name: a data set, see ``names``, or a source of further samples, see ``extra_names``.
+        name: a data set, see ``names``, a source of further samples, see ``extra_names``, or a collection of image
+            files, see ``image_file_names``; of those only the first bytes are read.
         root: folder of the data sets; None means the variable ``LT_DATA``, else ``data``.
 
     Returns:
@@ -132,8 +138,9 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
         >>> check("digits").status
         'ok'
     """
-    further = name in extra.extra_names()
-    known = name if further else _known(name)
+    apart = dict.fromkeys(extra.extra_names(), _further_sizes)
+    apart |= dict.fromkeys(image_files.image_file_names(), _file_sizes)
+    known = name if name in apart else _known(name)
     if known in _WORLDS:
         found = gaussian.gaussian_world(bayes_error=_WORLDS[known]).hash()
         expected = gaussian.FROZEN_HASHES[_WORLDS[known]]
@@ -141,7 +148,7 @@ def check(name: str, root: str | os.PathLike[str] | None = None) -> CheckReport:
             sentence = f"the world has hash {found[:12]}…, expected {expected[:12]}…"
             return CheckReport(name, "damaged", (sentence,))
     try:
-        sizes = _further_sizes(name, root) if further else _sizes(name, root)
+        sizes = apart.get(name, _sizes)(name, root)
     except MissingDataError as error:
         return CheckReport(name, "missing", (str(error),))
     except (OSError, ValueError) as error:
@@ -159,8 +166,16 @@ def _further_sizes(name: str, root: str | os.PathLike[str] | None) -> str:
     return f"{len(found.split)} further samples in {len(found.class_names)} classes"
 
 
+def _file_sizes(name: str, root: str | os.PathLike[str] | None) -> str:
+    found = image_files.load_image_files(name, root)
+    strange = image_files.strange_files(found)
+    if strange:
+        raise ValueError(f"Data set `{name}`: {len(strange)} files cannot be read, first {strange[0]}")
+    return f"{len(found.train)} training and {len(found.test)} test images in {found.num_classes} classes"
+
+
 def overview(root: str | os.PathLike[str] | None = None) -> list[tuple[str, str, str]]:
-    """List every data set and every source of further samples with its state, without reading the files.
+    """List every data set, source of further samples and collection of image files with its state; none is read.
 
     Args:
         root: folder of the data sets; None means the variable ``LT_DATA``, else ``data``.
@@ -174,6 +189,9 @@ def overview(root: str | os.PathLike[str] | None = None) -> list[tuple[str, str,
     for name in extra.extra_names():
         state = "on disk" if extra.is_on_disk(name, place) else "missing"
         rows.append((name, state, extra.describe_extra(name)))
+    for name in image_files.image_file_names():
+        state = "on disk" if image_files.are_on_disk(name, place) else "missing"
+        rows.append((name, state, image_files.describe_image_files(name)))
     return rows
 
 
@@ -191,6 +209,11 @@ def _state(name: str, root: Path) -> str:
 def _known(name: str) -> str:
     if isinstance(name, str) and name.startswith(folder.PREFIX) and _folder_path(name):
         return "folder:PATH"
+    if name in image_files.image_file_names():
+        raise ValueError(
+            f"`name` must be a data set that fits into memory, got {name!r}, whose images are decoded batch by batch: "
+            "see load_image_files."
+        )
     return check_known(name, "name", names())
 
 

@@ -30,7 +30,7 @@ def test_overview_says_what_is_there(tmp_path):
         for label in ("neg", "pos"):
             (tmp_path / "aclImdb" / split / label).mkdir(parents=True)
     rows = {name: (state, description) for name, state, description in data.overview(tmp_path)}
-    assert tuple(rows) == (*data.names(), *data.extra_names())
+    assert tuple(rows) == (*data.names(), *data.extra_names(), *data.image_file_names())
     states = {name: state for name, (state, _) in rows.items()}
     assert states["digits"] == states["gaussian:0.05"] == "embedded"
     assert states["imdb"] == "on disk"
