@@ -5,7 +5,6 @@ The first ranks go to the table; where they come from goes to a JSON file of the
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,11 +13,9 @@ from pathlib import Path
 import lt_lib
 from lt_lib import data
 from lt_lib._paths import write_whole
+from lt_lib.data.words import split_words
 
 RANKS = 1000
-# Letters, with apostrophes inside: "don't" is one word, "<br />" is markup of the reviews and no word.
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
-_MARKUP = re.compile(r"<[^>]*>")
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
@@ -30,7 +27,7 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
     """
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(_WORD.findall(_MARKUP.sub(" ", text.lower())))
+        words.update(split_words(text))
     return words
 
 

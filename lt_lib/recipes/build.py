@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib import counts, data, losses, models, samplers
-from lt_lib.data import augment
+from lt_lib.data import augment, words
 from lt_lib.recipes.config import RunConfig
 from lt_lib.training import computes_bfloat16, deferred, shuffled, step_learning_rate
+
+# Numbers that words can have, padding and unknown included.
+VOCABULARY = 10_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Subset:
 
 
 def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
-    """Class counts that `config` asks for, largest class first.
+    """Class counts that `config` asks for, largest class first; with "reversed_step" the small classes come first.
 
     Args:
         config: fields `imbalance_type`, `imbalance_ratio` and `n_max`.
@@ -66,8 +69,10 @@ def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
     n_max = config.n_max or int(available.min())
     if config.imbalance_type == "balanced":
         return counts.exponential_counts(n_max, len(available), 1.0)
-    make = counts.exponential_counts if config.imbalance_type == "exponential" else counts.step_counts
-    return make(n_max, len(available), config.imbalance_ratio)
+    if config.imbalance_type == "exponential":
+        return counts.exponential_counts(n_max, len(available), config.imbalance_ratio)
+    profile = counts.step_counts(n_max, len(available), config.imbalance_ratio)
+    return profile[::-1] if config.imbalance_type == "reversed_step" else profile
 
 
 def draw_subset(config: RunConfig, dataset: data.Dataset) -> Subset:
@@ -103,7 +108,8 @@ def build_problem(
     """Load, draw the subset, prepare the inputs and move everything to `device` once.
 
     Images are standardised with the channel statistics of the whole training split. With `augment`, training images
-    stay uint8 on the device, and crop, flip and standardisation are done per batch.
+    stay uint8 on the device, and crop, flip and standardisation are done per batch. Texts become rows of word numbers;
+    the vocabulary is that of the training subset (`lt_lib.data.words`).
 
     Args:
         config: the run.
@@ -112,21 +118,22 @@ def build_problem(
         subset: the samples to use, instead of those that `config` draws.
 
     Raises:
-        ValueError: a data set of texts, or `augment` for vectors.
+        ValueError: texts without an LSTM or an LSTM without texts, or `augment` for what is no image.
     """
     dataset = dataset or load_dataset(config)
-    train_inputs, test_inputs = (_array(config, split) for split in (dataset.train, dataset.test))
     subset = subset or draw_subset(config, dataset)
+    train_inputs, test_inputs = _arrays(config, dataset, subset)
     dtype = torch.float64 if resolve_precision(config, device) == "float64" else torch.float32
-    images = train_inputs.ndim == 4
+    images, texts = train_inputs.ndim == 4, _reads_texts(config)
     if config.augment and not images:
-        raise ValueError(f"`augment` must be False for a data set of vectors, got True for {config.dataset!r}.")
+        kind = "texts" if texts else "vectors"
+        raise ValueError(f"`augment` must be False for a data set of {kind}, got True for {config.dataset!r}.")
     statistics = _channel_statistics(train_inputs, device) if images else None
 
     def prepare(inputs: np.ndarray) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(inputs)).to(device)
         if statistics is None:
-            return values.to(dtype)
+            return values if texts else values.to(dtype)
         return augment.normalise(_to_nchw(values), *statistics).to(dtype)
 
     def labels(targets: np.ndarray) -> Tensor:
@@ -151,10 +158,22 @@ def build_problem(
     )
 
 
-def _array(config: RunConfig, split: data.Split) -> np.ndarray:
-    if isinstance(split.inputs, list):
-        raise ValueError(f"`dataset` must be a data set of images or vectors, got texts in {config.dataset!r}.")
-    return split.inputs
+def _arrays(config: RunConfig, dataset: data.Dataset, subset: Subset) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of both splits as numbers."""
+    train, test = dataset.train.inputs, dataset.test.inputs
+    if isinstance(train, list) != _reads_texts(config):
+        raise ValueError(
+            f"`model` must be an LSTM for a data set of texts and nothing else for others, got {config.model!r} "
+            f"for {config.dataset!r}."
+        )
+    if isinstance(train, list) and isinstance(test, list):
+        vocabulary = words.make_vocabulary((train[index] for index in subset.train), VOCABULARY)
+        return words.encode(train, vocabulary, config.tokens), words.encode(test, vocabulary, config.tokens)
+    return np.asarray(train), np.asarray(test)
+
+
+def _reads_texts(config: RunConfig) -> bool:
+    return config.model.startswith("lstm")
 
 
 def _channel_statistics(images: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
@@ -174,13 +193,16 @@ def resolve_precision(config: RunConfig, device: str) -> str:
     """Number format of a run: see the field `precision`.
 
     Small networks train in float64 on a CPU, so that rounding moves the results of the quick profile as little as
-    possible; large ones in bfloat16 where the hardware multiplies it, else in float32.
+    possible; large ones in bfloat16 where the hardware multiplies it, else in float32. An LSTM adds up small changes of
+    its state over hundreds of words, and PyTorch has no bfloat16 form of it on a CPU: float32.
     """
     kind = torch.device(device).type
     if config.precision != "auto":
         return config.precision
     if config.model in ("mlp", "cnn"):
         return "float64" if kind == "cpu" else "float32"
+    if _reads_texts(config):
+        return "float32"
     return "bfloat16" if computes_bfloat16(kind) else "float32"
 
 
@@ -190,13 +212,16 @@ def build_model(config: RunConfig, input_shape: tuple[int, ...], num_classes: in
     Raises:
         ValueError: a convolutional network for vectors, or a prior bias for a head without bias.
     """
-    if config.model != "mlp" and len(input_shape) != 3:
+    if config.model != "mlp" and not _reads_texts(config) and len(input_shape) != 3:
         raise ValueError(f"`model` must be 'mlp' for a data set of vectors, got {config.model!r}.")
     head = "cosine" if config.loss == "ldam" else "linear"
 
     def build() -> nn.Module:
         if config.model == "mlp":
             model: nn.Module = models.MLP(int(np.prod(input_shape)), num_classes, head=head)
+        elif _reads_texts(config):
+            hidden = int(config.model.removeprefix("lstm"))
+            model = models.TextLSTM(VOCABULARY, num_classes, hidden=hidden, head=head)
         elif config.model == "cnn":
             model = models.SmallCNN(input_shape[0], num_classes, head=head)
         else:
@@ -305,6 +330,20 @@ def build_order(
 
     stage = deferred(config.epochs, config.defer_until, plain, drawn)
     return lambda epoch, rng: stage(epoch)(epoch, rng)
+
+
+def build_optimizer(config: RunConfig) -> Callable[..., torch.optim.Optimizer] | None:
+    """What makes the optimiser, see `lt_lib.training.fit`; None for SGD, which that function makes itself."""
+    if config.optimizer == "sgd":
+        return None
+
+    def adam(groups: list[dict], *, lr: float, foreach: bool, fused: bool) -> torch.optim.Optimizer:
+        recorded = fused and groups[0]["params"][0].is_cuda
+        return torch.optim.Adam(
+            groups, lr=lr, betas=(config.momentum, 0.999), foreach=foreach, fused=fused, capturable=recorded
+        )
+
+    return adam
 
 
 def build_learning_rate(config: RunConfig) -> Callable[[int], float]:

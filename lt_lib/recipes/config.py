@@ -8,19 +8,24 @@ from typing import Any
 
 from lt_lib._checks import check_known
 
-IMBALANCE_TYPES = ("exponential", "step", "balanced")
+IMBALANCE_TYPES = ("exponential", "step", "reversed_step", "balanced")
 LOSSES = (
     "softmax", "sigmoid", "focal", "softmax_focal", "ldam", "hinge", "balanced_softmax", "logit_adjusted",
 )  # fmt: skip
 WEIGHTINGS = ("none", "inverse", "inverse_sqrt", "effective_number")
 SAMPLINGS = ("uniform", "inverse", "sqrt", "effective_number", "progressive")
-MODELS = ("mlp", "cnn", "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+MODELS = (
+    "mlp", "cnn", "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110",
+    "lstm64", "lstm128",
+)  # fmt: skip
+OPTIMIZERS = ("sgd", "adam")
 PROFILES = ("quick", "small", "paper")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "profile": PROFILES,
     "imbalance_type": IMBALANCE_TYPES,
     "split_scheme": ("numpy", "ldam"),
     "model": MODELS,
+    "optimizer": OPTIMIZERS,
     "loss": LOSSES,
     "margin_rule": ("ldam", "uniform"),
     "weighting": WEIGHTINGS,
@@ -33,6 +38,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Where and how the run is placed, not what it computes: two machines give the same hash to the same experiment.
 _PLACEMENT = {"data_root", "device", "num_devices"}
+# Fields that came after the first results: at these values the run, and so its hash, is the one from before.
+_LATER = {"optimizer": "sgd", "tokens": 200}
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,15 @@ class RunConfig:
     dataset: str = "digits"  # name understood by lt_lib.data.load
     data_root: str = ""  # folder of the data sets; empty: LT_DATA, else data/
     profile: str = "quick"  # label of the cost class: quick, small or paper
-    imbalance_type: str = "exponential"  # exponential, step or balanced
+    imbalance_type: str = "exponential"  # exponential, step, reversed_step or balanced (reversed: first classes rare)
     imbalance_ratio: float = 10.0  # largest / smallest class count, >= 1
     n_max: int = 0  # samples of the largest class; 0: as many as every class has
     permute_classes: bool = False  # True: which class is rare is drawn from split_seed
     split_seed: int = 0  # draw of the training subset
     split_scheme: str = "numpy"  # numpy, or ldam: the draw of the LDAM authors' code
     validation_per_class: int = 0  # images per class held out for model selection
-    model: str = "mlp"  # mlp, cnn, resnet8 ... resnet110
+    tokens: int = 200  # words kept of a text, from its end, >= 1
+    model: str = "mlp"  # mlp, cnn, resnet8 ... resnet110; lstm64, lstm128 for texts
     loss: str = "softmax"  # see LOSSES
     gamma: float = 1.0  # focal exponent, >= 0 (focal losses)
     max_margin: float = 0.5  # largest margin (ldam, hinge)
@@ -67,8 +75,9 @@ class RunConfig:
     defer_until: float = 0.0  # fraction of the run before weighting and sampling start
     epochs: int = 40  # passes over the training subset
     batch_size: int = 128  # samples per step
+    optimizer: str = "sgd"  # sgd or adam
     learning_rate: float = 0.1  # after warm-up
-    momentum: float = 0.9  # of SGD
+    momentum: float = 0.9  # of SGD; of Adam the first beta
     weight_decay: float = 2e-4  # coefficient of the squared norm / 2
     warmup: float = 0.025  # fraction of the run with a rising rate
     lr_decay: float = 0.01  # factor at 80 % and at 90 % of the run
@@ -77,7 +86,7 @@ class RunConfig:
     augment: bool = False  # pad by 4, random crop, horizontal flip
     seed: int = 0  # initial weights, sample order, augmentation
     evaluate_every: int = 1  # epochs between evaluations
-    precision: str = "auto"  # auto: float64 for mlp and cnn on a CPU, else bfloat16 where the hardware has it
+    precision: str = "auto"  # auto: float64 for mlp and cnn on a CPU; else bfloat16 where there is any, not for lstm
     device: str = "auto"  # auto, cpu or cuda
     num_devices: int = 1  # processes for data-parallel training
 
@@ -106,8 +115,13 @@ class RunConfig:
         return replace(self, **changes)
 
     def hash(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of all fields but `data_root`, `device` and `num_devices`."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _PLACEMENT}
+        """First 12 hexadecimal digits of the SHA-256 of all fields but `data_root`, `device` and `num_devices`.
+
+        A field that was added later counts where it is not at its default, so that older results keep their names.
+        """
+        values = asdict(self)
+        unchanged = {name for name, value in _LATER.items() if values[name] == value}
+        kept = {name: value for name, value in values.items() if name not in _PLACEMENT | unchanged}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -117,6 +131,7 @@ _RANGES = (
     ("n_max", 0, _INFINITY),
     ("split_seed", 0, _INFINITY),
     ("validation_per_class", 0, _INFINITY),
+    ("tokens", 1, _INFINITY),
     ("gamma", 0, _INFINITY),
     ("max_margin", 0, _INFINITY),
     ("scale", 1e-6, _INFINITY),

@@ -316,6 +316,7 @@ def _train(
         rng=torch.Generator(str(fabric.device)).manual_seed(config.seed),
         batch_size=config.batch_size,
         momentum=config.momentum,
+        make_optimizer=build.build_optimizer(config),
         parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
         order_at=build.build_order(config, problem.train_targets, problem.class_counts),
         augment=problem.augment,

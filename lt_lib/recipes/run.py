@@ -79,6 +79,7 @@ def run(
         rng=torch.Generator(place).manual_seed(config.seed),
         batch_size=config.batch_size,
         momentum=config.momentum,
+        make_optimizer=build.build_optimizer(config),
         parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
         order_at=build.build_order(config, problem.train_targets, problem.class_counts),
         augment=problem.augment,
@@ -110,8 +111,8 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
 
     Configurations that share data set, class counts, architecture, loss and optimiser settings, and differ only in
     seed, subset, weighting, sampling or the numbers of the loss, are trained as one batched model. Residual networks,
-    which hold batch statistics, and runs with augmentation, in bfloat16 or on several devices are trained one after
-    the other. Every member gives the result that `run` gives for it alone, up to rounding.
+    which hold batch statistics, LSTMs, and runs with augmentation, with Adam, in bfloat16 or on several devices are
+    trained one after the other. Every member gives the result that `run` gives for it alone, up to rounding.
 
     Args:
         configs: what to run.
@@ -153,7 +154,7 @@ def _fields(config: RunConfig, names: Sequence[str]) -> tuple:
 
 
 def _stackable(config: RunConfig) -> bool:
-    small = config.model in ("mlp", "cnn")
+    small = config.model in ("mlp", "cnn") and config.optimizer == "sgd"
     return small and not config.augment and config.num_devices == 1 and config.precision != "bfloat16"
 
 

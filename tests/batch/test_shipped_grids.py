@@ -4,13 +4,15 @@ import pytest
 
 from lt_lib.batch.grid import load_grid
 from lt_lib.batch.plan import make_plan
-from lt_lib.recipes import RunConfig, method_name
+from lt_lib.recipes import RunConfig, method_name, preset
 
 SIZES = {
     "smoke": 4,
     "cb-table": 3 * (2 * 5 * 5 * 5 + 2 * 5),
     "ldam-long-tailed": 3 * 2 * (12 + 10),
     "ldam-step": 3 * 2 * (12 + 10),
+    "imdb": 3 * 4,
+    "imdb-small": 3 * 4,
 }
 
 
@@ -30,7 +32,8 @@ def test_every_point_is_a_run(repository, name):
     configs = {RunConfig(**point) for point in grid.points}
     assert len(configs) == len(grid.points)
     assert len({run.id for run in make_plan(grid).runs}) == len(grid.points)
-    assert all(config.profile == ("quick" if name == "smoke" else "paper") for config in configs)
+    profile = "quick" if name == "smoke" else "small" if name.endswith("-small") else "paper"
+    assert {config.profile for config in configs} == {profile}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ldam-long-tailed", "exponential"), ("ldam-step", "step")])
@@ -47,3 +50,11 @@ def test_the_ldam_grids_hold_every_method_of_the_table(repository, name, kind):
         assert named <= methods
         assert ({"HG-DRS", "LDAM-HG-DRS"} <= methods) == (dataset == "cifar10")
         assert len(methods) == (12 if dataset == "cifar10" else 10)
+
+
+@pytest.mark.parametrize("name", ["imdb", "imdb-small"])
+def test_the_imdb_grids_are_their_presets_with_the_methods_of_the_table(repository, name):
+    found = {RunConfig(**point) for point in load_grid(grids(repository)[name]).points}
+    base = "imdb-paper" if name == "imdb" else name
+    methods = ("ERM", "RS", "RW", "LDAM-DRW")
+    assert found == {preset(base, method, seed=seed) for method in methods for seed in range(3)}

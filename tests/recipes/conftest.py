@@ -40,8 +40,22 @@ def vectors():
 
 
 @pytest.fixture
-def loaded(monkeypatch, tiny, uneven, vectors):
+def texts():
+    """Short reviews, each with a word of its class in front and another at its end."""
+    rng = np.random.default_rng(0)
+
+    def split(per_class):
+        targets = np.repeat(np.arange(3), per_class)
+        filler = [" ".join(rng.choice(["film", "plot", "scene", "actor"], rng.integers(1, 5))) for _ in targets]
+        words = [f"{'abc'[label]}first {rest} {'abc'[label]}last" for label, rest in zip(targets, filler, strict=True)]
+        return Split(words, targets.astype(np.int64))
+
+    return Dataset("texts", split(40), split(10), 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def loaded(monkeypatch, tiny, uneven, vectors, texts):
     """Data sets by name, without files."""
-    sets = {"tiny": tiny, "vectors": vectors, "uneven": uneven}
+    sets = {"tiny": tiny, "vectors": vectors, "uneven": uneven, "texts": texts}
     monkeypatch.setattr(build, "load_dataset", lambda config: sets[config.dataset])
     return sets

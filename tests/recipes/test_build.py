@@ -82,10 +82,55 @@ def test_vectors_are_used_as_they_are(vectors):
         build.build_model(config.changed(model="cnn"), problem.input_shape, 3)
 
 
-def test_texts_are_refused(tiny):
-    texts = Split(["good", "bad"], np.array([0, 1]))
-    with pytest.raises(ValueError, match="`dataset` must be a data set of images or vectors, got texts in 'imdb'"):
-        build.build_problem(RunConfig(dataset="imdb"), "cpu", Dataset("imdb", texts, texts, 2, ("a", "b")))
+TEXTS = BASE.changed(dataset="texts", model="lstm64", tokens=2)
+
+
+def test_texts_become_numbers_of_the_words_of_the_training_subset():
+    train = Split(["b b seen", "b", "a new", "a"] * 2, np.array([0, 0, 1, 1] * 2))
+    test = Split(["a seen b"], np.array([0]))
+    subset = build.Subset(np.array([0, 1, 3]), np.array([2]), np.array([2, 1]), "")
+    problem = build.build_problem(TEXTS, "cpu", Dataset("texts", train, test, 2, ("a", "b")), subset)
+    # b 3 times, then a and seen once each; "new" is only in a review that is not trained on
+    assert problem.train.tolist() == [[2, 4], [2, 0], [3, 0]]
+    assert problem.validation[0].tolist() == [[3, 1]]
+    assert problem.test[0].tolist() == [[4, 2]]
+    assert (problem.train.dtype, problem.input_shape) == (torch.int64, (2,))
+
+
+def test_texts_and_lstms_belong_together(tiny, vectors, texts):
+    for config, dataset in (
+        (TEXTS.changed(model="mlp"), texts),
+        (TEXTS.changed(dataset="tiny"), tiny),
+        (TEXTS.changed(dataset="vectors"), vectors),
+    ):
+        with pytest.raises(ValueError, match=f"`model` must be an LSTM for a data set of texts .*'{config.dataset}'"):
+            build.build_problem(config, "cpu", dataset)
+    with pytest.raises(ValueError, match="`augment` must be False for a data set of texts, got True for 'texts'"):
+        build.build_problem(TEXTS.changed(augment=True), "cpu", texts)
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("lstm64", 64), ("lstm128", 128)])
+def test_the_name_of_an_lstm_is_its_width(name, hidden):
+    net = build.build_model(TEXTS.changed(model=name, loss="ldam"), (2,), 3)
+    assert isinstance(net.head, CosineHead)
+    assert net.vectors.weight.shape == (build.VOCABULARY, hidden)
+    assert {layer.hidden_size for layer in (*net.forwards, *net.backwards)} == {hidden}
+
+
+def test_the_first_classes_are_rare_if_the_step_is_reversed(tiny):
+    reversed_step = BASE.changed(imbalance_type="reversed_step")
+    assert class_profile(reversed_step, np.array([40, 40])).tolist() == [5, 40]
+    assert draw_subset(reversed_step, tiny).class_counts.tolist() == counts.step_counts(40, 3, 8).tolist()[::-1]
+
+
+def test_the_optimiser_is_the_one_that_is_named():
+    assert build.build_optimizer(BASE) is None
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "weight_decay": 0.5}]
+    make = build.build_optimizer(BASE.changed(optimizer="adam", momentum=0.7))
+    adam = make(groups, lr=0.03, foreach=True, fused=False)
+    assert isinstance(adam, torch.optim.Adam)
+    (group,) = adam.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.03, (0.7, 0.999), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +142,8 @@ def test_texts_are_refused(tiny):
         ("resnet32", "auto", True, "cpu", "bfloat16"),
         ("resnet32", "auto", False, "cpu", "float32"),
         ("resnet32", "float64", True, "cpu", "float64"),
+        ("lstm64", "auto", True, "cpu", "float32"),
+        ("lstm64", "auto", True, "cuda:1", "float32"),
     ],
 )
 def test_the_number_format_follows_model_and_hardware(monkeypatch, model, precision, bfloat16, device, expected):

@@ -2,9 +2,10 @@ import json
 import math
 from dataclasses import FrozenInstanceError, fields
 
+import numpy as np
 import pytest
 
-from lt_lib.recipes import METHODS, PRESETS, RunConfig, method_config, method_name, preset
+from lt_lib.recipes import METHODS, PRESETS, RunConfig, build, class_profile, method_config, method_name, preset
 
 FROZEN = {"small": "57517c572ece", "default": "cf7d33e717e3"}
 
@@ -34,6 +35,7 @@ def test_a_wrong_type_is_refused(change, message):
         ("n_max", -1, "finite and >= 0"),
         ("split_seed", -1, "finite and >= 0"),
         ("validation_per_class", -1, "finite and >= 0"),
+        ("tokens", 0, "finite and >= 1"),
         ("gamma", -0.1, "finite and >= 0"),
         ("max_margin", -0.1, "finite and >= 0"),
         ("scale", 0.0, "finite and >= 1e-06"),
@@ -75,6 +77,7 @@ def test_a_number_out_of_range_is_refused(name, value, expected):
         ("bias_init", "priors", "'prior'"),
         ("normalization", "weight", "'weights'"),
         ("split_scheme", "numpi", "'numpy'"),
+        ("optimizer", "adamw", "'adam'"),
     ],
 )
 def test_an_unknown_name_brings_the_nearest_ones(name, value, nearest):
@@ -108,6 +111,7 @@ def other(field):
         "profile": "paper",
         "split_scheme": "ldam",
         "model": "cnn",
+        "optimizer": "adam",
         "loss": "ldam",
         "margin_rule": "uniform",
         "weighting": "inverse",
@@ -210,3 +214,13 @@ def test_a_switch_that_never_comes_leaves_the_first_stage():
 def test_fields_of_a_bias_are_refused_where_there_is_none(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be one of .* with loss 'ldam'"):
         RunConfig(loss="ldam", **{name: value})
+
+
+def test_the_imdb_presets_are_the_published_split_with_the_stated_network():
+    for name, hidden, words in (("imdb-small", "lstm64", 100), ("imdb-paper", "lstm128", 200)):
+        config = preset(name, "RW")
+        assert class_profile(config, np.array([12_500, 12_500])).tolist() == [1_250, 12_500]  # negative, positive
+        assert (config.dataset, config.model, config.tokens, config.optimizer) == ("imdb", hidden, words, "adam")
+        assert (config.weighting, config.profile) == ("inverse", name.removeprefix("imdb-"))
+        rate = build.build_learning_rate(config)
+        assert {rate(epoch) for epoch in range(config.epochs)} == {config.learning_rate}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lt_lib import data, metrics, training
+from lt_lib import counts, data, metrics, training
 from lt_lib.recipes import METHODS, RunConfig, load_result, method_config, run, run_many
 from lt_lib.recipes.build import load_dataset
 from lt_lib.recipes.result import RunResult
@@ -154,6 +154,7 @@ DIFFERENT = {
     "split_seed": ({}, 1),
     "split_scheme": ({}, "ldam"),
     "validation_per_class": ({}, 5),
+    "tokens": ({"dataset": "texts", "model": "lstm64"}, 2),
     "model": ({}, "cnn"),
     "loss": ({}, "sigmoid"),
     "gamma": ({"loss": "focal"}, 3.0),
@@ -168,6 +169,7 @@ DIFFERENT = {
     "defer_until": (WEIGHTED, 0.5),
     "epochs": ({}, 2),
     "batch_size": ({}, 8),
+    "optimizer": ({}, "adam"),
     "learning_rate": ({}, 0.01),
     "momentum": ({}, 0.5),
     "weight_decay": ({}, 0.1),
@@ -343,3 +345,23 @@ def test_a_damaged_result_is_named(tmp_path, content):
 def test_a_missing_result_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`folder` must hold a whole result\.json, got .*absent"):
         load_result(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("method", ["ERM", "RS", "RW", "LDAM-DRW"])
+def test_the_methods_of_the_imdb_table_learn_from_texts(method):
+    base = RunConfig(**FAST | {"dataset": "texts", "model": "lstm64", "tokens": 6, "optimizer": "adam"})
+    (result,) = run_many([method_config(method, base, imbalance_type="reversed_step", learning_rate=0.01)])
+    assert result.class_counts == counts.step_counts(40, 3, 8).tolist()[::-1]
+    assert result.precision == "float32"
+    assert np.mean(result.train_recall) > 0.9
+    assert result.accuracy_last > 0.9
+
+
+def test_an_interrupted_run_with_adam_ends_in_the_same_bits(tmp_path, monkeypatch):
+    config = RunConfig(**FAST | {"dataset": "texts", "model": "lstm64"}, tokens=6, optimizer="adam")
+    whole = run(config)
+    real = training.fit
+    monkeypatch.setattr(training, "fit", lambda *a, **o: real(*a, **o, stop_after=2))
+    run(config, checkpoint=tmp_path / "run.pt")
+    monkeypatch.setattr(training, "fit", real)
+    np.testing.assert_array_equal(run(config, checkpoint=tmp_path / "run.pt").test_logits, whole.test_logits)
