@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lt_lib._typing import Counts
 
@@ -167,7 +168,7 @@ def check_real_array(values: Any, argument: str, *, finite: bool = True) -> np.n
     return array
 
 
-def check_all(passed: Any, argument: str, condition: str, values: np.ndarray) -> None:
+def check_all(passed: Any, argument: str, condition: str, values: npt.ArrayLike) -> None:
     """Check that a condition, such as "be > 0", holds for every number; the first one that fails is named."""
     wrong = ~np.asarray(passed)
     if np.any(wrong):

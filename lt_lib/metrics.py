@@ -290,7 +290,9 @@ def wilson_interval(successes: npt.ArrayLike, trials: npt.ArrayLike, *, level: f
     z = NormalDist().inv_cdf(0.5 + _check_level(level) / 2)
     spread = z * np.sqrt(s * (n - s) / np.maximum(n, 1.0) + z**2 / 4)
     # The ends are in [0, 1] exactly; clipping removes the last rounding only.
-    return np.clip((s + z**2 / 2 - spread) / (n + z**2), 0, 1), np.clip((s + z**2 / 2 + spread) / (n + z**2), 0, 1)
+    ends = ((s + z**2 / 2 + side * spread) / (n + z**2) for side in (-1, 1))
+    low, high = (np.asarray(np.clip(end, 0, 1)) for end in ends)
+    return low, high
 
 
 def bootstrap_interval(

@@ -15,8 +15,11 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 export LT_OUT=$out OMP_NUM_THREADS=1 PYTHONHASHSEED=0 SOURCE_DATE_EPOCH=0 TQDM_DISABLE=1
 
-echo "== unit tests and doctests"
-$python -m pytest -q -n 2 --doctest-modules --durations=15 tests lt_lib
+echo "== unit tests"
+$python -m pytest -q -n 2 --durations=15 tests
+echo "== doctests; the numerical modules compare every call with its annotated types and shapes"
+numerical=$(printf 'lt_lib.%s,' counts samplers metrics losses models theory data)
+$python -m pytest -q -n 2 --doctest-modules --jaxtyping-packages="${numerical}shape_checks.checked" lt_lib
 echo "== stored notebooks"
 $python -m tools.notebooks gate --workers 2
 echo "== source tree"

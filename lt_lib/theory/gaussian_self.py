@@ -847,7 +847,7 @@ def _bisect(low: Array, high: Array, go_right: Callable[[Array], Bools]) -> Arra
         middle = (low + high) / 2
         right = go_right(middle)
         low, high = np.where(right, middle, low), np.where(right, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def _above(value: npt.ArrayLike, name: str, bound: float, *, inclusive: bool = False) -> Array:
