@@ -1,4 +1,4 @@
-"""Trainings behind the claims on the class-balanced losses: paired seeds, quick profile only."""
+"""Trainings behind the claims on the class-balanced losses: paired seeds at quick, stored rows at other profiles."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from lt_lib import counts
 from lt_lib.claims._class_balanced_tables import BETAS, PLAIN_LOSSES, SLIDE_LOSSES, Table, loss_label, measure_published
-from lt_lib.claims._tables import results_folder
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, paired_differences, with_worlds
 
 if TYPE_CHECKING:
     from lt_lib.recipes import RunConfig, RunResult
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 Measurements = dict[str, Any]
 Trainer = Callable[[Sequence["RunConfig"]], "list[RunResult]"]
 
-_RESULT_COLUMNS = {
-    "profile", "method", "accuracy_last", "loss", "beta", "gamma", "seed", "dataset", "imbalance_ratio",
-}  # fmt: skip
+FAMILIES = ("softmax", "sigmoid", "focal")
 # Two worlds in which a small network neither memorises everything nor learns nothing, so that weights can matter.
 WORLDS: dict[str, dict[str, Any]] = {
     "digits": {"preset": "digits-quick", "epochs": 20},
@@ -189,18 +187,64 @@ def gains_over_plain(runs: Table, world: str, beta: float, normalization: str = 
 
 
 def measure_sweep(
-    profile: str, rng: np.random.Generator, *, num_seeds: int = 10, train: Trainer | None = None
+    profile: str,
+    rng: np.random.Generator,
+    *,
+    num_seeds: int = 10,
+    train: Trainer | None = None,
+    folder: str | os.PathLike[str] = "",
 ) -> Measurements:
     """The published tables, and "runs": the rows of `sweep_configs` for every world in paired seeds.
 
     Args:
-        profile: handed on.
+        profile: at "quick" the worlds are trained; at the others "stored" has the rows of `stored_rows` by normaliser.
         rng: handed on; the trainings are seeded by number, so that pairs are pairs.
         num_seeds: seeds 0, 1, ... of subset and initial weights.
         train: replaces `lt_lib.recipes.run_many`.
+        folder: of the stored rows; `results/` of the source tree if empty.
     """
+    if profile != "quick":
+        stored = {kind: stored_rows(profile, folder, normalization=kind) for kind in ("batch", "weights")}
+        return {**measure_published(profile, rng), "stored": stored}
     configs = [config for world in WORLDS for config in sweep_configs(world, range(num_seeds))]
     return {**measure_published(profile, rng), "runs": train_rows(configs, train=train)}
+
+
+def stored_gains(rows: Table) -> dict[str, dict[str, np.ndarray]]:
+    """Paired gain of beta 0.9999 over the plain form of each loss in stored rows, in points, by seed.
+
+    Args:
+        rows: from `stored_rows`.
+
+    Returns:
+        Family of the loss ("softmax", "sigmoid", "focal") -> loss and world -> gains; empty without two pairs.
+    """
+    sides = np.select([rows.beta == 0, np.isclose(rows.beta.astype(float), BETAS[-1])], ["plain", "balanced"], "other")
+    table = rows.assign(method=sides)
+    found: dict[str, dict[str, np.ndarray]] = {family: {} for family in FAMILIES}
+    for loss in sorted(set(table.loss)):
+        pairs = paired_differences(table[table.loss == loss], "balanced", "plain")
+        found[loss.partition(" ")[0]] |= {f"{loss}, {world}": gain for world, gain in pairs.items()}
+    return found
+
+
+def stored_nested_gain(rows: Table) -> dict[str, np.ndarray]:
+    """As `nested_gain`, by world of stored rows, for seeds with a hold-out and every family of losses on both sides.
+
+    Args:
+        rows: from `stored_rows`.
+    """
+    found = {}
+    for world, table in rows[rows.validation_error.notna()].groupby("world"):
+        gains = []
+        for _, block in table.groupby("seed"):
+            sides = [block[np.isclose(block.beta.astype(float), beta)] for beta in (0.0, BETAS[-1])]
+            if all({loss.partition(" ")[0] for loss in side.loss} == set(FAMILIES) for side in sides):
+                plain, balanced = (side.error.loc[side.validation_error.idxmin()] for side in sides)
+                gains.append(plain - balanced)
+        if len(gains) >= MINIMUM_PAIRS:
+            found[str(world)] = np.array(gains)
+    return found
 
 
 def measure_decay(
@@ -297,40 +341,34 @@ def measure_prior_bias(
     }
 
 
-def stored_rows(profile: str, folder: str | os.PathLike[str] = "") -> Table:
-    """Rows of measured runs for the sweep figures at the profiles that train for hours.
+# Methods of `lt_lib.recipes.METHODS` that stand in the sweep, and the normaliser of their weights.
+_STORED_METHODS = {
+    "ERM": "batch", "Sigmoid": "batch", "Focal": "batch", "CB-softmax": "batch", "CB-sigmoid": "batch",
+    "CB-focal": "batch", "CB RW": "weights",
+}  # fmt: skip
+
+
+def stored_rows(profile: str, folder: str | os.PathLike[str] = "", *, normalization: str = "batch") -> Table:
+    """Rows of measured runs for the sweep figures and checks at the profiles that train for hours.
 
     Args:
         profile: "small" or "paper".
         folder: where the tables `*.csv` are; `results/` at the top of the source tree if empty.
+        normalization: of the weights, "batch" or "weights"; plain runs are among the rows of both.
 
     Returns:
-        Columns world, loss, beta, seed, error as `train_rows` has them: plain and class-balanced runs only, empty when
-        nothing has been measured.
+        Columns world, loss, beta, seed, error as `train_rows` has them, and validation_error: plain and class-balanced
+        runs only, empty when nothing has been measured.
     """
     import pandas as pd
 
-    place = results_folder(folder)
-    methods = ["ERM", "Sigmoid", "Focal", "CB-softmax", "CB-sigmoid", "CB-focal"]
-    rows = [pd.DataFrame(columns=["world", "loss", "beta", "seed", "error"])]
-    for path in sorted(place.glob("*.csv")):
-        table = pd.read_csv(path, comment="#")
-        if not _RESULT_COLUMNS <= {*table.columns}:
-            continue
-        kept = table[(table.profile == profile) & table.method.isin(methods)]
-        labels = [loss_label(loss, gamma) for loss, gamma in zip(kept.loss, kept.gamma, strict=True)]
-        rows.append(
-            pd.DataFrame(
-                {
-                    "world": [
-                        f"{name}, ratio {ratio:g}"
-                        for name, ratio in zip(kept.dataset, kept.imbalance_ratio, strict=True)
-                    ],
-                    "loss": labels,
-                    "beta": kept.beta.fillna(0.0),
-                    "seed": kept.seed,
-                    "error": 100 * (1 - kept.accuracy_last),
-                }
-            )
-        )
-    return pd.concat([part for part in rows if len(part)] or rows[:1], ignore_index=True)
+    rows = measured_rows(profile, folder)
+    kept = [name for name, kind in _STORED_METHODS.items() if kind == normalization or not name.startswith("CB")]
+    rows = with_worlds(rows[rows.method.isin(kept) & (rows.imbalance_type != "step")])
+    columns = ["world", "loss", "beta", "seed", "error", "validation_error"]
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    held = rows["accuracy_validation"] if "accuracy_validation" in rows else np.nan
+    labels = [loss_label(loss, gamma) for loss, gamma in zip(rows.loss, rows.gamma, strict=True)]
+    rows = rows.assign(loss=labels, beta=rows.beta.fillna(0.0), validation_error=100 * (1 - held))
+    return rows[columns].reset_index(drop=True)

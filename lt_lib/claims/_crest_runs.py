@@ -1,5 +1,6 @@
 """Trainings behind the claims on FixMatch and CReST: ten paired seeds of every arm in one Gaussian world."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ class Measured:
         rates: share of the pseudo-labels of each class that CReST keeps, `(classes,)`.
         schedule: largest deviation of the temperatures from their definition.
         cells: published accuracies, see `crest_tables.measure_table`.
+        reduced: whether the runs are much shorter than those of the published table; then pseudo-labels may not have
+            begun to help.
     """
 
     arms: dict[str, Arm]
@@ -90,6 +93,7 @@ class Measured:
     rates: Array
     schedule: float
     cells: Any
+    reduced: bool = False
 
 
 def arm_configs(name: str, num_seeds: int = NUM_SEEDS) -> "list[SemiConfig]":
@@ -110,20 +114,27 @@ def arm_configs(name: str, num_seeds: int = NUM_SEEDS) -> "list[SemiConfig]":
 
 
 def measure_runs(
-    _profile: str,
+    profile: str,
     _rng: np.random.Generator,
     *,
     num_seeds: int = NUM_SEEDS,
     train: Trainer | None = None,
     temperature: Temperature | None = None,
+    folder: str | os.PathLike[str] = "",
 ) -> Measured:
-    """Train every arm, side by side.
+    """Train every arm, side by side, at the quick profile; read the rows of measured runs at the others.
 
     Args:
+        profile: "quick", "small" or "paper".
         num_seeds: seeds 0, 1, ... The trainings are seeded by number, so that pairs are pairs.
         train: replaces `lt_lib.recipes.run_semi_many`.
         temperature: the schedule of the alignment. Replaced by wrong ones in tests.
+        folder: of the measured rows; `results/` of the source tree if empty.
     """
+    if profile != "quick":
+        from lt_lib.claims._crest_stored import stored_runs
+
+        return stored_runs(profile, folder)
     from lt_lib.recipes import run_semi_many
     from lt_lib.training import crest
 
@@ -133,12 +144,12 @@ def measure_runs(
     arms = {name: gather(results[start : start + num_seeds]) for name, start in zip(ARMS, starts, strict=True)}
     arms[FIXMATCH] = arms["crest"].first()
     config = arm_configs("crest", 1)[0]
-    profile = crest.exponential_profile(len(results[0].class_counts), config.imbalance_ratio)
+    ideal = crest.exponential_profile(len(results[0].class_counts), config.imbalance_ratio)
     return Measured(
         arms=arms,
         class_counts=np.array(results[0].class_counts, dtype=float),
         pool_counts=np.array(results[0].unlabelled_counts, dtype=float),
-        rates=crest.inclusion_rates(profile, config.alpha),
+        rates=crest.inclusion_rates(ideal, config.alpha),
         schedule=schedule_deviation(temperature or crest.alignment_temperature),
         cells=crest_tables.measure_table("quick", np.random.default_rng(0)),
     )

@@ -72,12 +72,19 @@ class Check:
         measure: (profile, rng) -> measurements. Runs simulations or trainings; knows nothing of the verdict.
         judge: measurements -> `Judgement`. Pure arithmetic; the only place where a verdict arises.
         profiles: profiles at which `measure` makes sense; elsewhere the claim is "not judged".
+        recorded: at "small" and "paper", `measure` reads the rows of measured runs; without, the profile makes no
+            difference to it.
     """
 
     claim: Claim
     measure: Callable[[str, np.random.Generator], Any]
     judge: Callable[[Any], Judgement]
     profiles: tuple[str, ...] = ("quick",)
+    recorded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recorded and not {"small", "paper"} <= set(self.profiles):
+            raise ValueError(f"`profiles` must include small and paper where rows are read, got {self.profiles}.")
 
     def run(self, profile: str, rng: np.random.Generator) -> Judgement:
         """Measure and judge.

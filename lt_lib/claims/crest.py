@@ -3,9 +3,14 @@
 The trainings are of small networks in one Gaussian world. It was chosen so that FixMatch beats training on the labels
 alone, before any arm of CReST was looked at, and was not changed afterwards. Rows that speak of the published table are
 judged on it as well.
+
+At the other profiles the rows of measured runs on images take the place of the Gaussian world. Runs that are much
+shorter than the published ones can leave pseudo-labels without effect; what such runs say of CReST is inconclusive.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +19,7 @@ from lt_lib.claims import _crest_runs as trainings
 from lt_lib.claims._crest_runs import CONSTANT, CONTROL, FIXMATCH, PLAIN, Arm, Array, Measured
 from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.measured import MINIMUM_PAIRS
 from lt_lib.claims.rules import at_least, at_most, positive_effect, published_and_ours
 
 # A third of ten classes, at either end.
@@ -175,11 +181,80 @@ def judge_other_losses(measured: Measured) -> Judgement:
     return worst([positive_effect(gain(measured, name, "supervised"), unit=f"points ({name})") for name in names])
 
 
+def lacks(measured: Measured, arms: tuple[str, ...], diagnostics: str = "") -> Judgement | None:
+    """The judgement that an arm has too few seeds, or that its diagnostics were not kept; None if all is there.
+
+    Args:
+        measured: the runs.
+        arms: names of those that a rule compares.
+        diagnostics: the attribute of `Arm` that it needs; empty if accuracies and recalls do.
+    """
+    for name in arms:
+        seeds = len(measured.arms[name].test_recall) if name in measured.arms else 0
+        if seeds < MINIMUM_PAIRS:
+            there = f"there {'is' if seeds == 1 else 'are'} {seeds or 'none'}"
+            return Judgement("not judged", why=f"needs {MINIMUM_PAIRS} paired seeds of {' and '.join(arms)}; {there}")
+        if diagnostics and np.isnan(getattr(measured.arms[name], diagnostics)).all():
+            return Judgement("not judged", why=f"the stored rows of {name} hold no {diagnostics.replace('_', ' ')}")
+    return None
+
+
+def under_trained(measured: Measured, arms: tuple[str, ...]) -> Judgement | None:
+    """For runs of reduced length: the judgement that their pseudo-labels do not help yet; None where they do.
+
+    They help if every arm is above training on the labels alone in every seed. The numbers are those of the least gain.
+
+    Args:
+        measured: the runs.
+        arms: those that use pseudo-labels.
+    """
+    if not measured.reduced:
+        return None
+    gains = {name: gain(measured, name, "supervised") for name in arms}
+    if all((values > 0).all() for values in gains.values()):
+        return None
+    name = min(gains, key=lambda each: gains[each].mean())
+    shown = positive_effect(gains[name], unit=f"points ({name} - labels alone)")
+    text = f"under-trained: pseudo-labels are not above the labels alone in every seed; {shown.threshold}"
+    return replace(shown, verdict="inconclusive", threshold=text)
+
+
+def _guarded(row: int, judge: Callable[[Measured], Judgement]) -> Callable[[Measured], Judgement]:
+    """The rule of a row, after a look at whether the measured runs can bear it."""
+    arms, diagnostics = _NEEDS[row]
+    students = tuple(name for name in arms if name.startswith("crest"))
+
+    @wraps(judge)
+    def judged(measured: Measured) -> Judgement:
+        compared = (*arms, "supervised", FIXMATCH) if students and measured.reduced else arms
+        found = lacks(measured, tuple(dict.fromkeys(compared)), diagnostics)
+        if found is None and students:
+            found = under_trained(measured, (FIXMATCH, *students))
+        return found or judge(measured)
+
+    return judged
+
+
 def _check(row: int, source: str, kind: str, statement: str, rule: str, measure: Callable, judge: Callable) -> Check:
     trained = measure is trainings.measure_runs
-    return Check(Claim(row, source, kind, statement, rule), measure, judge, ("quick",) if trained else _ALL)
+    rule_of = _guarded(row, judge) if trained else judge
+    return Check(Claim(row, source, kind, statement, rule), measure, rule_of, _ALL, recorded=trained)
 
 
+# Row -> the arms that its rule compares, and the diagnostics that it looks at besides accuracy and recall.
+_NEEDS: dict[int, tuple[tuple[str, ...], str]] = {
+    32: ((FIXMATCH,), "test_precision"),
+    33: (("supervised", FIXMATCH), "test_precision"),
+    36: ((FIXMATCH, "supervised"), ""),
+    37: (("crest", PLAIN), ""),
+    42: ((FIXMATCH,), "test_precision"),
+    43: (("crest", "crest+"), "pool_precision"),
+    44: (("crest", "crest+", FIXMATCH), ""),
+    45: (("crest", CONTROL), ""),
+    46: (("crest+", "crest"), ""),
+    50: (("crest+", CONSTANT), ""),
+    116: ((FIXMATCH, "mean teacher", "supervised"), ""),
+}
 _ALL = ("quick", "small", "paper")
 CHECKS: tuple[Check, ...] = (
     _check(

@@ -1,5 +1,6 @@
 """Frequency bias in predictions: rows 5, 65 and 66, and all checks of the notebook on it in row order."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy.typing as npt
 from lt_lib import counts
 from lt_lib.claims import class_gradients, federated, long_tail
 from lt_lib.claims._ranks import rank_correlation
-from lt_lib.claims._tables import results_folder
 from lt_lib.claims._worlds import NUM_SEEDS, RATIO, WORLDS, worlds_in_words
 from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
 from lt_lib.claims.rules import positive_effect
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def measure_long_tail_training(
         the share of balanced test samples that is predicted as each class. Empty without rows.
     """
     if profile != "quick":
-        return _recorded_recalls(profile, folder or results_folder())
+        return _recorded_recalls(profile, folder or "")
     from lt_lib import recipes
 
     measured = {}
@@ -67,17 +68,10 @@ def measure_long_tail_training(
     return measured
 
 
-def _recorded_recalls(profile: str, folder: Path) -> dict[str, dict[str, Array]]:
+def _recorded_recalls(profile: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, Array]]:
     """Plain training on CIFAR-10 at ratio 100 from the tables in a folder, by data set."""
-    import pandas as pd
-
-    wanted = {"dataset", "profile", "method", "imbalance_type", "imbalance_ratio", "seed", "recall_9"}
-    tables = [pd.read_csv(path, comment="#") for path in sorted(folder.glob("*.csv"))]
-    tables = [table for table in tables if wanted <= set(table.columns) and "recall_10" not in table.columns]
-    if not tables:
-        return {}
-    rows = pd.concat(tables, ignore_index=True)
-    kept = (rows["profile"] == profile) & (rows["method"] == "ERM") & rows["dataset"].str.startswith("cifar10")
+    rows = measured_rows(profile, folder)
+    kept = (rows["method"] == "ERM") & rows["dataset"].astype(str).str.fullmatch("cifar10(-.*)?")
     kept &= (rows["imbalance_type"] == "exponential") & (rows["imbalance_ratio"] == RATIO)
     sizes = counts.exponential_counts(5000, 10, RATIO).astype(np.float64)
     recalls = [f"recall_{label}" for label in range(10)]
@@ -89,9 +83,10 @@ def _recorded_recalls(profile: str, folder: Path) -> dict[str, dict[str, Array]]
 
 def judge_recall(measured: dict[str, dict[str, Array]]) -> Judgement:
     """Row 5: in every data set, recall follows the counts and the head beats the tail by 20 points."""
-    if not measured or min(len(part["recall"]) for part in measured.values()) < 3:
-        why = "results/ has fewer than 3 seeds of method ERM at ratio 100 on CIFAR-10; 900_run makes one row per run"
-        return Judgement("not judged", why=why)
+    seeds = min((len(part["recall"]) for part in measured.values()), default=0)
+    if seeds < MINIMUM_PAIRS:
+        why = f"needs {MINIMUM_PAIRS} measured seeds of ERM at ratio 100 on CIFAR-10, which 900_run makes; there "
+        return Judgement("not judged", why=f"{why}{'is 1' if seeds == 1 else 'are none'}")
     parts = []
     for name, part in measured.items():
         ranks = [rank_correlation(part["counts"], row) for row in part["recall"]]
@@ -214,6 +209,7 @@ _OWN: tuple[Check, ...] = (
         measure_long_tail_training,
         judge_recall,
         ("quick", "small", "paper"),
+        recorded=True,
     ),
     Check(
         Claim(65, "S2 L44", "E", "Frequency bias: frequent classes are predicted too often", _IN_WORLDS),

@@ -17,8 +17,8 @@ import numpy as np
 
 from lt_lib.claims import _pretraining_runs as runs
 from lt_lib.claims._pretraining_runs import CONTROL, SCRATCH, Array
-from lt_lib.claims._tables import results_folder
 from lt_lib.claims.core import Check, Claim, Judgement, worst
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
 from lt_lib.claims.rules import at_least, at_most, positive_effect
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Key = tuple[float, str, str]  # imbalance ratio, base method, start
 MAIN = "rotation"
 WORLDS = ("gaussian", "gaussian:0.20", "gaussian:0.05")  # balanced Bayes error 10, 20 and 5 %
-_MINIMUM_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -88,20 +87,18 @@ def train_digits() -> Runs:
 
 
 def recorded_rows(folder: str | os.PathLike[str] = "") -> pd.DataFrame:
-    """Measured rows of `run_pretrain`: all tables `pretrain-*.csv`, empty when there is none.
+    """Measured rows of `run_pretrain`: of all tables with its columns, empty when there is none.
 
     Args:
         folder: where the tables are; `results/` at the top of the source tree if empty.
     """
     import pandas as pd
 
-    place = results_folder(folder)
-    tables = [pd.read_csv(path, comment="#") for path in sorted(place.glob("pretrain-*.csv"))]
-    tables = [table for table in tables if len(table)]
-    if tables:
-        return pd.concat(tables, ignore_index=True)
-    columns = "dataset profile model base pretext classifier imbalance_ratio epochs pretrain_epochs seed"
-    return pd.DataFrame(columns=columns.split())
+    columns = "dataset profile model base pretext classifier imbalance_ratio epochs pretrain_epochs seed".split()
+    rows = measured_rows(folder=folder)
+    if {*columns} <= set(rows.columns):
+        return rows[rows["pretext"].notna()].dropna(axis=1, how="all").reset_index(drop=True)
+    return pd.DataFrame(columns=columns)
 
 
 def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
@@ -139,20 +136,27 @@ def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
     return Runs({key: np.stack([cell[seed] for seed in sorted(seeds)]) for key, cell in found.items() if seeds})
 
 
-def measure_gains(profile: str, rng: np.random.Generator) -> Runs:
-    """Trainings on digits at quick, seeds 0 to 9 whatever `rng`; the rows under `results/` at small and paper."""
+def measure_gains(profile: str, rng: np.random.Generator, *, folder: str | os.PathLike[str] = "") -> Runs:
+    """Trainings on digits at quick, seeds 0 to 9 whatever `rng`; the rows of measured runs at small and paper.
+
+    Args:
+        profile: "quick", "small" or "paper".
+        rng: not used; trainings are seeded by number.
+        folder: of the rows; `results/` of the source tree if empty.
+    """
     if profile == "quick":
         return train_digits()
-    return recorded_runs(recorded_rows(), profile)
+    return recorded_runs(recorded_rows(folder), profile)
 
 
 def _missing(measured: Runs, *needed: Key) -> Judgement | None:
     """A judgement that says which runs there are not enough of, or None."""
     for key in needed:
         pairs = len(measured.recall.get(key, ()))
-        if pairs < _MINIMUM_PAIRS:
+        if pairs < MINIMUM_PAIRS:
             name = f"{key[1]}, {key[2]}, ratio {key[0]:g}"
-            return Judgement("not judged", why=f"needs {_MINIMUM_PAIRS} measured seeds of {name}; there are {pairs}")
+            there = f"there {'is' if pairs == 1 else 'are'} {pairs}"
+            return Judgement("not judged", why=f"needs {MINIMUM_PAIRS} measured seeds of {name}; {there}")
     return None
 
 
@@ -440,7 +444,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(106, "S3 L59", "E", "Labels can also harm by their bias, and an initialisation that does not see them "
               "helps.", f"rotation, then cross entropy, gains at every imbalanced ratio, {_RULE}"),
-        measure_gains, judge_helps, _ALL,
+        measure_gains, judge_helps, _ALL, recorded=True,
     ),
     Check(
         Claim(128, "S3 L175", "D", "Pre-train without labels, then train in any usual way.",
@@ -450,22 +454,22 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(129, "S3 L177", "E", "Every self-supervised task helps, some more than others.",
               f"each gains, {_RULE}; the gains differ, Friedman p <= .05"),
-        measure_gains, judge_all_tasks, _ALL,
+        measure_gains, judge_all_tasks, _ALL, recorded=True,
     ),
     Check(
         Claim(130, "S3 L181", "E", "The more imbalanced the data, the larger the gain of pre-training.",
               "gain at the largest ratio > gain at the smallest, paired one-sided 95 % t"),
-        measure_gains, judge_imbalance, _ALL,
+        measure_gains, judge_imbalance, _ALL, recorded=True,
     ),
     Check(
         Claim(131, "S3 L182", "E", "Pre-training lifts every base method in every setting.",
               f"no mean gain < 0, >= 80 % of the settings by the {_RULE}"),
-        measure_gains, judge_uniform, _ALL,
+        measure_gains, judge_uniform, _ALL, recorded=True,
     ),
     Check(
         Claim(132, "S3 L183", "E", "All classes gain from pre-training, the rare ones most.",
               ">= 80 % of the classes do not lose; rarest third > most frequent third, paired one-sided 95 % t"),
-        measure_gains, judge_classes, _ALL,
+        measure_gains, judge_classes, _ALL, recorded=True,
     ),
     Check(
         Claim(133, "S3 L189-190", "Q", "Neither way asks for more labels by hand.",
@@ -475,6 +479,6 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(134, "S3 L194", "Q", "Privacy and fairness constrain what may be learnt from.",
               "the error of the worst class is reported beside every mean"),
-        measure_gains, judge_report, _ALL,
+        measure_gains, judge_report, _ALL, recorded=True,
     ),
 )  # fmt: skip

@@ -410,57 +410,57 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(105, "S3 L58", "E", "Imbalanced labels are worth having: they label the pool.",
               "self-training beats the labels alone and beats clustering without labels"),
-        _MEASURE, _stored([DEFAULT], judge_value), _ALL,
+        _MEASURE, _stored([DEFAULT], judge_value), _ALL, recorded=True,
     ),
     Check(
         Claim(107, "S3 L64-74", "E", "Five times as much unlabelled data lowers the error drastically, for both losses "
               "and all ratios.", "a gain in all 24 cells; cross entropy at ratio 50 gains >= 3 points"),
-        _MEASURE, _stored(TABLE, judge_table), _ALL,
+        _MEASURE, _stored(TABLE, judge_table), _ALL, recorded=True,
     ),
     Check(
         Claim(108, "S3 L64", "E", "The gain is there for every imbalance of the pool and both losses.",
               "all 24 mean gains positive"),
-        _MEASURE, _stored(TABLE, judge_signs), _ALL,
+        _MEASURE, _stored(TABLE, judge_signs), _ALL, recorded=True,
     ),
     Check(
         Claim(109, "S3 L84", "E", "Unlabelled data give clearer boundaries between rare classes in feature space.",
               "silhouette of the rarest third rises"),
-        _MEASURE, _stored([DEFAULT], judge_features), _ALL,
+        _MEASURE, _stored([DEFAULT], judge_features), _ALL, recorded=True,
     ),
     Check(
         Claim(115, "S3 L119", "E", "Self-training minimises the labelled loss plus omega times the pseudo-labelled "
               "loss.", "omega = 0 is plain training; some omega > 0 is better"),
-        _MEASURE, _stored(omega_settings(), judge_omega), _ALL,
+        _MEASURE, _stored(omega_settings(), judge_omega), _ALL, recorded=True,
     ),
     Check(
         Claim(117, "S3 L125", "E", "The more balanced the pool, the larger the gain.",
               "cross entropy: Spearman of pool ratio and error >= 0.8 and a rising error, at every ratio"),
-        _MEASURE, _stored(TABLE, judge_pool_balance), _ALL,
+        _MEASURE, _stored(TABLE, judge_pool_balance), _ALL, recorded=True,
     ),
     Check(
         Claim(118, "S3 L126", "E", "The more balanced the labelled data, the less the pool's imbalance matters.",
               "smaller spread over pools at ratio 10 than at 100, both losses"),
-        _MEASURE, _stored(TABLE, judge_spread), _ALL,
+        _MEASURE, _stored(TABLE, judge_spread), _ALL, recorded=True,
     ),
     Check(
         Claim(119, "S3 L127", "E", "More unlabelled, or more labelled, data bring more gain, with diminishing returns.",
               "gain rises and gain per sample falls with the pool; the labelled part is tested apart"),
-        _MEASURE, _stored(amount_settings(), judge_amount), _ALL,
+        _MEASURE, _stored(amount_settings(), judge_amount), _ALL, recorded=True,
     ),
     Check(
         Claim(120, "S3 L128", "E", "All classes gain from the pool, the rare ones most.",
               ">= 80 % of the classes do not lose; rarest third > most frequent third"),
-        _MEASURE, _stored([DEFAULT], judge_classes), _ALL,
+        _MEASURE, _stored([DEFAULT], judge_classes), _ALL, recorded=True,
     ),
     Check(
         Claim(121, "S3 L134", "E", "At least some 60 % of the pool must be relevant for it to help.",
               "the gain crosses zero at a relevance in [0.4, 0.8]"),
-        _MEASURE, _stored(relevance_settings(), judge_relevance), _ALL,
+        _MEASURE, _stored(relevance_settings(), judge_relevance), _ALL, recorded=True,
     ),
     Check(
         Claim(122, "S3 L135", "E", "With 60 % relevance the pool's ratio must not exceed that of the labelled data.",
               "error rises with the pool's ratio; the gain is gone between half and twice the labelled ratio"),
-        _MEASURE, _stored(mixed_pool_settings(), judge_mixed_pool), _ALL,
+        _MEASURE, _stored(mixed_pool_settings(), judge_mixed_pool), _ALL, recorded=True,
     ),
     Check(
         Claim(133, "S3 L189-190", "Q", "Neither way asks for more labels by hand: self-training reads no label of the "
@@ -470,6 +470,6 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(135, "S3 L200", "Q", "In practice nobody knows how good the unlabelled data are, and a bad pool is "
               "likely.", "more than half of random pools (relevance uniform in [0, 1]) do harm"),
-        _MEASURE, _stored(random_settings(), judge_random), _ALL,
+        _MEASURE, _stored(random_settings(), judge_random), _ALL, recorded=True,
     ),
 )  # fmt: skip

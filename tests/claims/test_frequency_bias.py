@@ -316,7 +316,8 @@ def result_rows(seeds, recall):
     import pandas as pd
 
     row = {"dataset": "cifar10-jpeg", "profile": "small", "method": "ERM", "imbalance_type": "exponential"}
-    row |= {"imbalance_ratio": 100.0} | {f"recall_{label}": value for label, value in enumerate(recall)}
+    row |= {"imbalance_ratio": 100.0, "accuracy_last": np.mean(recall)}
+    row |= {f"recall_{label}": value for label, value in enumerate(recall)}
     return pd.DataFrame([{**row, "seed": seed} for seed in range(seeds)])
 
 
@@ -325,14 +326,16 @@ def test_recall_at_small_is_read_from_the_result_tables(tmp_path, rng):
         return CHECKS[5].judge(frequency_bias.measure_long_tail_training(profile, rng, folder=tmp_path))
 
     assert judged().verdict == "not judged"
-    assert "900_run" in judged().why
-    result_rows(2, np.linspace(0.9, 0.3, 10)).to_csv(tmp_path / "runs.csv", index=False)
+    assert judged().why.endswith("which 900_run makes; there are none")
+    result_rows(1, np.linspace(0.9, 0.3, 10)).to_csv(tmp_path / "runs.csv", index=False)
     assert judged().verdict == "not judged"
-    result_rows(3, np.linspace(0.9, 0.3, 10)).to_csv(tmp_path / "runs.csv", index=False)
+    assert judged().why.endswith("there is 1")
+    result_rows(2, np.linspace(0.9, 0.3, 10)).to_csv(tmp_path / "runs.csv", index=False)
     assert judged().verdict == "holds"
     assert judged("paper").verdict == "not judged"
-    result_rows(3, np.linspace(0.3, 0.9, 10)).to_csv(tmp_path / "runs.csv", index=False)
-    assert judged().verdict == "refuted"
+    for wrong in (np.linspace(0.3, 0.9, 10), np.full(10, 0.6)):
+        result_rows(2, wrong).to_csv(tmp_path / "runs.csv", index=False)
+        assert judged().verdict == "refuted"
 
 
 def test_toy_checks_are_not_judged_at_other_profiles(rng):

@@ -1,0 +1,396 @@
+"""Rows of measured runs: reading, pairing, and every rule that judges them, in a true, a null and a reversed world."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lt_lib.claims import Judgement, crest, ldam_practice, measured
+from lt_lib.claims.ledger import check, recorded, row
+
+SEEDS = 3
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def recalls(accuracy, slope=0.0, classes=10):
+    """Recalls with this mean; a positive slope gives the later, rarer classes more."""
+    return {f"recall_{k}": accuracy + slope * (2 * k / (classes - 1) - 1) for k in range(classes)}
+
+
+def run(method, seed, accuracy, *, slope=0.0, **fields):
+    base = {"dataset": "cifar10-jpeg", "profile": "small", "model": "resnet32", "method": method, "seed": seed}
+    base |= {"imbalance_type": "exponential", "imbalance_ratio": 100.0, "loss": "softmax", "beta": None, "gamma": None}
+    return base | {"accuracy_last": accuracy} | recalls(accuracy, slope) | fields
+
+
+def judged(number, folder, profile="small"):
+    subject = check(number)
+    return subject.judge(subject.measure(profile, rng(), folder=folder))
+
+
+def write(folder, rows, name="rows.csv"):
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / name, index=False)
+    return folder
+
+
+def jitter(*key):
+    return 0.002 * np.random.default_rng(key).standard_normal()
+
+
+# Reading and pairing
+
+
+def test_rows_come_from_every_table_that_has_the_shared_columns(tmp_path):
+    assert measured.measured_rows("small", tmp_path).empty
+    write(tmp_path, [run("ERM", 0, 0.5), run("LDAM", 0, 0.5) | {"accuracy_last": None}])
+    write(tmp_path, [run("ERM", 1, 0.6, profile="paper", protocol="p")], "more.csv")
+    (tmp_path / "zipf.csv").write_text("rank,word\n1,the\n")
+    rows = measured.measured_rows(folder=tmp_path)
+    assert rows.method.tolist() == ["ERM", "ERM"]
+    assert rows.table.tolist() == ["more.csv", "rows.csv"]
+    assert rows.gamma.isna().all()
+    # A run without a result is no row.
+    small = measured.measured_rows("small", tmp_path)
+    assert small.accuracy_last.tolist() == [0.5]
+    assert measured.with_worlds(small).world.tolist() == ["cifar10-jpeg, resnet32, ratio 100"]
+
+
+def test_differences_are_taken_between_equal_seeds_of_one_world():
+    cells = [("a", "ERM", 0, 5.0), ("a", "ERM", 1, 7.0), ("a", "LDAM", 1, 3.0), ("a", "LDAM", 0, 4.0)]
+    cells += [("a", "ERM", 2, 9.0), ("b", "ERM", 0, 1.0), ("b", "LDAM", 0, 0.0)]
+    table = pd.DataFrame(cells, columns=["world", "method", "seed", "error"])
+    found = measured.paired_differences(table, "LDAM", "ERM")
+    assert {name: values.tolist() for name, values in found.items()} == {"a": [1.0, 4.0]}
+    assert measured.number_of_pairs(table, "LDAM", "ERM") == 2
+    assert measured.number_of_pairs(table[table.world == "b"], "LDAM", "ERM") == 1
+    assert measured.number_of_pairs(table[:0], "LDAM", "ERM") == 0
+    with pytest.raises(ValueError, match="`table` must hold every seed once per world, got 'ERM' with one twice"):
+        measured.paired_differences(pd.concat([table, table[:1]]), "LDAM", "ERM")
+
+
+def test_a_lack_does_not_hide_a_refutation_nor_what_was_measured():
+    lack, good = measured.lacking("A", "B", "at step"), Judgement("holds", 2.0, 1.0, 3.0, threshold="mean > 0")
+    shown = measured.together([good, lack])
+    assert (shown.verdict, shown.statistic, shown.low) == ("not judged", 2.0, 1.0)
+    assert shown.why.endswith("measured so far, holds: mean > 0")
+    assert measured.together([lack, Judgement("refuted", -2.0)]).verdict == "refuted"
+    assert measured.together([lack]) == lack
+    assert measured.together([good]) == good
+
+
+def test_only_rows_that_read_measured_runs_are_recorded():
+    numbers = [entry.id for entry in recorded()]
+    assert numbers == sorted(numbers)
+    assert {5, 22, 36, 45, 92, 95, 106, 132} <= set(numbers)
+    assert not {15, 24, 48, 62, 104, 133} & set(numbers)
+    # Each of them says at every profile without rows why it is not judged.
+    with pytest.raises(ValueError, match="`profiles` must include small and paper"):
+        type(check(62))(check(62).claim, check(62).measure, check(62).judge, ("quick",), recorded=True)
+
+
+@pytest.mark.parametrize("number", [entry.id for entry in recorded()])
+def test_without_rows_nothing_is_judged(number, tmp_path):
+    outcome = judged(number, tmp_path)
+    assert outcome.verdict == "not judged"
+    assert outcome.why
+
+
+# LDAM-DRW on images
+
+# Accuracy over ERM in a world where every claim is true, and what else is true under step imbalance.
+LDAM_GAINS = {
+    "ERM": 0.0, "Focal": -0.01, "LDAM": 0.10, "CB RS": -0.06, "CB RW": -0.07, "CB-focal": 0.02, "HG-DRS": -0.05,
+    "LDAM-HG-DRS": -0.02, "M-DRW": 0.12, "LDAM-DRW": 0.16, "DRW": 0.05, "LDAM-RW": 0.08,
+    "loss=ldam, margin_rule=uniform": 0.06,
+}  # fmt: skip
+AT_STEP = {"CB-focal": -0.08, "LDAM-DRW": 0.20}
+LDAM_ROWS = [85, 91, 95, 96, 97, 98, 99, 100, 101]
+
+
+def ldam_world(folder, true=1.0, kinds=("exponential", "step"), seeds=SEEDS, methods=tuple(LDAM_GAINS)):
+    rows = []
+    for k, kind in enumerate(kinds):
+        for m, name in enumerate(methods):
+            gain = AT_STEP.get(name, LDAM_GAINS[name]) if kind == "step" else LDAM_GAINS[name]
+            for seed in range(seeds):
+                accuracy = 0.5 + true * gain + jitter(k, m, seed)
+                # All that is gained is gained by the rarer half.
+                line = run(name, seed, accuracy, imbalance_type=kind)
+                rows.append(line | {f"recall_{c}": 0.8 if c < 5 else 2 * accuracy - 0.8 for c in range(10)})
+    return write(folder, rows)
+
+
+@pytest.mark.false_world(85, 91, 95, 96, 97, 98, 99, 100, 101)
+@pytest.mark.parametrize("number", LDAM_ROWS)
+def test_rows_on_images_hold_only_in_the_true_world(number, tmp_path):
+    assert judged(number, ldam_world(tmp_path / "true")).verdict == "holds"
+    assert judged(number, ldam_world(tmp_path / "null", 0.0)).verdict != "holds"
+    reversed_ = judged(number, ldam_world(tmp_path / "reversed", -1.0))
+    assert reversed_.verdict == ("refuted" if number in (85, 91) else "inconclusive")
+    assert f"{SEEDS} pairs" in reversed_.threshold
+
+
+@pytest.mark.parametrize("number", LDAM_ROWS)
+def test_one_seed_is_no_pair_and_another_profile_is_another_table(number, tmp_path):
+    outcome = judged(number, ldam_world(tmp_path, seeds=1))
+    assert outcome.verdict == "not judged"
+    assert outcome.why.startswith("needs 2 paired seeds of ")
+    assert judged(number, ldam_world(tmp_path), "paper").verdict == "not judged"
+
+
+def test_a_row_on_all_columns_needs_both_types_and_says_what_one_type_shows(tmp_path):
+    half = ldam_world(tmp_path, kinds=("exponential",))
+    for number in (95, 96, 99):
+        outcome = judged(number, half)
+        assert outcome.verdict == "not judged"
+        assert "under step imbalance; there are none; measured so far, holds: mean > 0 points" in outcome.why
+        assert outcome.statistic > 0
+    # Rows that name no column are judged on what there is.
+    assert judged(91, half).verdict == judged(101, half).verdict == "holds"
+    few = ldam_world(tmp_path, kinds=("exponential",), methods=("ERM", "LDAM", "LDAM-DRW"), true=-1.0)
+    assert judged(96, few).verdict == "inconclusive"
+    assert "ours, refuted: mean > 0 points (ERM - LDAM, exponential, cifar10-jpeg" in judged(96, few).threshold
+
+
+def test_worlds_are_not_mixed(tmp_path):
+    ldam_world(tmp_path)
+    again = pd.read_csv(tmp_path / "rows.csv").assign(imbalance_ratio=10.0)
+    again.loc[again.method == "LDAM", "accuracy_last"] -= 0.3
+    again.to_csv(tmp_path / "ten.csv", index=False)
+    outcome = judged(96, tmp_path)
+    assert outcome.verdict == "inconclusive"
+    assert "resnet32, ratio 10)" in outcome.threshold
+    assert judged(99, tmp_path).verdict == "holds"
+
+
+def test_a_fourth_of_hundred_classes_is_no_half(tmp_path):
+    line = run("ERM", 0, 0.5) | recalls(0.5, 0.2, classes=100) | {"dataset": "cifar100"}
+    write(tmp_path, [line, run("ERM", 0, 0.5, slope=0.2)])
+    halves = ldam_practice.stored_runs("small", tmp_path)
+    assert (halves.majority > 50).all()
+    np.testing.assert_allclose(halves.majority + halves.minority, 100)
+
+
+# IMDB
+
+
+def review_world(folder, true=1.0, seeds=SEEDS, epochs=(8,)):
+    rows = []
+    for e in epochs:
+        for m, (name, step) in enumerate({"ERM": 0, "RS": 1, "RW": 2, "LDAM-DRW": 4}.items()):
+            for seed in range(seeds):
+                positive = 0.95 - true * 0.03 * (step > 0) + jitter(e, m, seed)
+                negative = 0.45 + true * 0.06 * step + jitter(e, m, seed, 9)
+                fields = {"recall_0": negative, "recall_1": positive, "epochs": e}
+                accuracy = (positive + negative) / 2
+                rows.append({k: v for k, v in run(name, seed, accuracy).items() if "recall" not in k} | fields)
+    return write(folder, [line | {"dataset": "imdb", "imbalance_ratio": 10.0, "model": "lstm"} for line in rows])
+
+
+@pytest.mark.false_world(92, 93)
+@pytest.mark.parametrize("number", [92, 93])
+def test_rows_on_reviews_hold_only_in_the_true_world(number, tmp_path):
+    assert judged(number, review_world(tmp_path / "true")).verdict == "holds"
+    assert judged(number, review_world(tmp_path / "null", 0.0)).verdict != "holds"
+    reversed_ = judged(number, review_world(tmp_path / "reversed", -1.0))
+    assert reversed_.verdict == "inconclusive"
+    assert "; ours, refuted: " in reversed_.threshold
+    assert judged(number, review_world(tmp_path / "one", seeds=1)).why.startswith("needs 2 paired seeds")
+
+
+def test_negative_is_the_class_that_lost_its_reviews(tmp_path):
+    table = ldam_practice.stored_reviews("small", review_world(tmp_path))
+    erm = table[table.method == "ERM"]
+    assert (erm.negative > erm.positive).all()
+    np.testing.assert_allclose(erm["mean"], (erm.negative + erm.positive) / 2)
+
+
+# The class-balanced losses
+
+PLAIN = {"ERM": ("softmax", None), "Sigmoid": ("sigmoid", None), "Focal": ("focal", 1.0)}
+BALANCED = {"CB-softmax": "ERM", "CB-sigmoid": "Sigmoid", "CB-focal": "Focal", "CB RW": "ERM"}
+
+
+def balanced_world(folder, gain, methods=(*PLAIN, *BALANCED), beta=0.9999, held=True):
+    rows = []
+    for m, name in enumerate(methods):
+        loss, gamma = PLAIN[BALANCED.get(name, name)]
+        for seed in range(SEEDS):
+            accuracy = 0.6 + gain * (name in BALANCED) + jitter(m, seed)
+            fields = {"loss": loss, "gamma": gamma, "beta": beta if name in BALANCED else None}
+            rows.append(run(name, seed, accuracy, accuracy_validation=accuracy if held else None, **fields))
+    return write(folder, rows)
+
+
+@pytest.mark.false_world(21, 22, 55)
+@pytest.mark.parametrize("number", [21, 22, 55])
+def test_rows_on_class_balancing_hold_only_in_the_true_world(number, tmp_path):
+    assert judged(number, balanced_world(tmp_path / "true", 0.03)).verdict == "holds"
+    assert judged(number, balanced_world(tmp_path / "null", 0.0)).verdict != "holds"
+    reversed_ = judged(number, balanced_world(tmp_path / "reversed", -0.03))
+    assert reversed_.verdict == ("inconclusive" if number == 21 else "refuted")
+
+
+def test_class_balancing_needs_all_losses_a_hold_out_and_the_right_beta(tmp_path):
+    some = balanced_world(tmp_path / "some", 0.03, methods=("ERM", "CB-softmax"))
+    for number in (22, 55):
+        outcome = judged(number, some)
+        assert outcome.verdict == "not judged"
+        assert "class-balanced sigmoid" in outcome.why
+        assert "measured so far, holds" in outcome.why
+    assert judged(55, balanced_world(tmp_path / "beta", 0.03, beta=0.99)).verdict == "not judged"
+    assert judged(21, balanced_world(tmp_path / "held", 0.03, held=False)).verdict == "not judged"
+    # Half a point counts for row 55 and not for row 22; the other normaliser counts in both.
+    half = balanced_world(tmp_path / "half", 0.006)
+    assert [judged(number, half).verdict for number in (55, 22)] == ["holds", "refuted"]
+    rows = pd.read_csv(half / "rows.csv")
+    rows.loc[rows.method == "CB RW", "accuracy_last"] -= 0.1
+    rows.to_csv(half / "rows.csv", index=False)
+    assert judged(55, half).verdict == "refuted"
+    assert "mean over weights" in judged(55, half).threshold
+
+
+# FixMatch and CReST
+
+CREST_GAINS = {
+    "supervised": 0.0, "mean teacher": 0.015, "fixmatch": 0.03, "fixmatch equal-compute": 0.05, "self-training": 0.02,
+    "crest": 0.10, "crest, constant": 0.11, "crest+": 0.16,
+}  # fmt: skip
+CREST_ROWS = [36, 37, 44, 45, 46, 50, 116]
+
+
+def crest_world(folder, true=1.0, *, seeds=SEEDS, profile="small", methods=tuple(CREST_GAINS), base=0.0):
+    """`base` is what FixMatch and all that builds on it have over the labels alone in any world."""
+    rows = []
+    for m, name in enumerate(methods):
+        for seed in range(seeds):
+            gain = true * CREST_GAINS[name] + base * (name != "supervised") + jitter(m, seed)
+            fields = {"protocol": "crest 10 %", "model": "wrn-10-1", "profile": profile}
+            rows.append(run(name, seed, 0.4 + gain, slope=gain, **fields))
+    return write(folder, rows)
+
+
+@pytest.mark.false_world(36, 37, 44, 45, 46, 50, 116)
+@pytest.mark.parametrize("number", CREST_ROWS)
+def test_rows_on_pseudo_labels_hold_only_in_the_true_world(number, tmp_path):
+    assert judged(number, crest_world(tmp_path / "true")).verdict == "holds"
+    assert judged(number, crest_world(tmp_path / "null", 0.0)).verdict != "holds"
+    # Where pseudo-labels help at all, but CReST less than FixMatch.
+    base = 0.0 if number in (36, 116) else 0.3
+    outcome = judged(number, crest_world(tmp_path / "reversed", -1.0, base=base))
+    assert outcome.verdict == ("inconclusive" if number in (45, 46) else "refuted")
+    assert "under-trained" not in outcome.threshold
+
+
+@pytest.mark.parametrize("number", [37, 44, 45, 46, 50])
+def test_pseudo_labels_without_effect_leave_crest_undecided(number, tmp_path):
+    folder = crest_world(tmp_path / "small", -1.0)
+    outcome = judged(number, folder)
+    assert outcome.verdict == "inconclusive"
+    assert outcome.threshold.startswith("under-trained: ")
+    assert outcome.statistic < 0
+    # One seed in which they do not help is enough.
+    rows = pd.read_csv(crest_world(tmp_path / "true") / "rows.csv")
+    rows.loc[(rows.method == "fixmatch") & (rows.seed == 1), ["accuracy_last", *recalls(0)]] = 0.2
+    rows.to_csv(tmp_path / "true" / "rows.csv", index=False)
+    assert judged(number, tmp_path / "true").threshold.startswith("under-trained: ")
+    # A full protocol has no such excuse.
+    full = judged(number, crest_world(tmp_path / "paper", -1.0, profile="paper"), "paper")
+    assert full.verdict == ("inconclusive" if number in (45, 46) else "refuted")
+    assert "under-trained" not in full.threshold
+
+
+@pytest.mark.parametrize("number", CREST_ROWS)
+def test_an_arm_with_one_seed_or_none_is_named(number, tmp_path):
+    assert judged(number, crest_world(tmp_path, seeds=1)).why.endswith("there is 1")
+    only = judged(number, crest_world(tmp_path, methods=("supervised",)))
+    assert only.verdict == "not judged"
+    assert only.why.endswith("there are none")
+
+
+def test_rows_of_two_protocols_are_not_judged_together(tmp_path):
+    rows = pd.read_csv(crest_world(tmp_path) / "rows.csv")
+    pd.concat([rows, rows.assign(protocol="other", seed=9)]).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ValueError, match="`folder` must hold rows of one protocol, got"):
+        judged(36, tmp_path)
+    pd.concat([rows, rows]).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ValueError, match="must hold every run once, got supervised"):
+        judged(36, tmp_path)
+
+
+def generations(folder, pattern=1.0, rise=0.1):
+    """A table by generation and class that fits the rows: precision against recall, and a pool that improves."""
+    rows = pd.read_csv(folder / "rows.csv")
+    rarer = np.linspace(-1, 1, 10)
+    lines = []
+    for line in rows.itertuples():
+        for generation in range(2 if "crest" in line.method else 1):
+            for label in range(10):
+                last = getattr(line, f"recall_{label}")
+                pool = 0.4 + rise * generation + jitter(line.seed, generation, label)
+                lines.append(
+                    {"profile": line.profile, "method": line.method, "seed": line.seed, "generation": generation,
+                     "class": label, "test_recall": last, "test_precision": 0.5 + pattern * 0.3 * rarer[label],
+                     "pool_recall": pool, "pool_precision": pool, "predicted_count": 10, "selected_count": 5}
+                )  # fmt: skip
+    pd.DataFrame(lines).to_csv(folder / "crest-small-generations.csv", index=False)
+    return folder
+
+
+@pytest.mark.false_world(32, 33, 42, 43)
+def test_patterns_and_generations_are_judged_where_the_diagnostics_were_kept(tmp_path):
+    folder = crest_world(tmp_path)
+    rows = pd.read_csv(folder / "rows.csv")
+    for name in ("supervised", "fixmatch"):  # frequent classes are found more often
+        rows.loc[rows.method == name, list(recalls(0))] += -0.3 * np.linspace(-1, 1, 10)
+    rows.to_csv(folder / "rows.csv", index=False)
+    for number in (32, 33, 42, 43):
+        assert "hold no" in judged(number, folder).why
+        assert judged(number, generations(folder)).verdict == "holds"
+        assert judged(number, generations(folder, 0.0, 0.0)).verdict != "holds"
+        assert judged(number, generations(folder, -1.0, -0.1)).verdict == "refuted"
+        (folder / "crest-small-generations.csv").unlink()
+    other = pd.read_csv(generations(folder) / "crest-small-generations.csv").assign(test_recall=0.5)
+    other.to_csv(folder / "crest-small-generations.csv", index=False)
+    with pytest.raises(ValueError, match="rows and generations of the same runs"):
+        judged(42, folder)
+
+
+def test_the_arms_of_a_row_are_those_its_rule_compares():
+    assert set(crest._NEEDS) == {entry.id for entry in recorded() if row(entry.id).module == "crest"}
+
+
+# Pre-training
+
+
+def pretraining_world(folder, gain, *, ratios=(10.0, 100.0), bases=("ERM", "LDAM"), tasks=("rotation", "jigsaw")):
+    rows = []
+    for ratio in ratios:
+        for base in bases:
+            arms = [("none", 0, 40, 0.0), ("none", 0, 20, 0.0)]
+            arms += [(task, 20, 20, gain * (1 + t) * np.log10(ratio)) for t, task in enumerate(tasks)]
+            for a, (task, before, epochs, better) in enumerate(arms):
+                for seed in range(SEEDS):
+                    accuracy = 0.5 + better + jitter(int(ratio), a, seed, len(base))
+                    fields = {"base": base, "pretext": task, "classifier": "head", "epochs": epochs, "model": "resnet8"}
+                    fields |= {"pretrain_epochs": before, "total_epochs": before + epochs, "imbalance_ratio": ratio}
+                    method = base + (" from scratch" if task == "none" else f" + {task}")
+                    rows.append(run(method, seed, accuracy, slope=better, **fields))
+    return write(folder, rows, "ssp-small.csv")
+
+
+@pytest.mark.false_world(106, 129, 130, 131, 132)
+@pytest.mark.parametrize("number", [106, 129, 130, 131, 132])
+def test_rows_on_pre_training_hold_only_in_the_true_world(number, tmp_path):
+    assert judged(number, pretraining_world(tmp_path / "true", 0.05)).verdict == "holds"
+    assert judged(number, pretraining_world(tmp_path / "null", 0.0)).verdict != "holds"
+    assert judged(number, pretraining_world(tmp_path / "reversed", -0.05)).verdict == "refuted"
+
+
+def test_one_ratio_one_base_and_one_task_judge_what_they_can(tmp_path):
+    folder = pretraining_world(tmp_path, 0.05, ratios=(100.0,), bases=("ERM",), tasks=("rotation",))
+    found = {number: judged(number, folder).verdict for number in (106, 129, 130, 131, 132, 134)}
+    assert found == {106: "holds", 129: "not judged", 130: "not judged", 131: "not judged", 132: "holds", 134: "holds"}
