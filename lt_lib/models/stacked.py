@@ -1,5 +1,6 @@
 """Many copies of one architecture, trained as a single batched model."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -86,13 +87,18 @@ def _stacked_mlp(state: dict[str, Tensor], inputs: Tensor) -> Tensor:
     return F.normalize(features, dim=-1) @ F.normalize(state["head.weight"], dim=-1).transpose(1, 2)
 
 
+_BORROWED = threading.RLock()
+
+
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Call `build()` with PyTorch's generator seeded by `seed`, and give the generator back as it was.
+
+    The process has one such generator: threads take turns.
 
     Args:
         build: function without arguments that makes a module.
         seed: any integer that `torch.manual_seed` takes.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _BORROWED, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

@@ -12,6 +12,7 @@ from lt_lib import data, metrics, models, training
 from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.result import RunResult, versions
+from lt_lib.recipes.side_by_side import side_by_side
 
 # Fields in which the members of one stack may differ; all others are shared by the stacked computation.
 _PER_MEMBER = (
@@ -36,6 +37,7 @@ def run(
     *,
     checkpoint: str | Path | None = None,
     snapshots: Collection[int] = (),
+    execution: str = "auto",
     progress: bool = False,
     dataset: data.Dataset | None = None,
 ) -> RunResult:
@@ -45,6 +47,7 @@ def run(
         config: what to run.
         checkpoint: file for the state after every epoch; an existing one of the same configuration is continued.
         snapshots: numbers of finished epochs whose checkpoint is kept, see `lt_lib.training.fit`.
+        execution: how steps are run, see `lt_lib.training.resolve_execution`; results differ by rounding only.
         progress: show a progress bar.
         dataset: the loaded data set, if the caller has it already.
 
@@ -86,6 +89,7 @@ def run(
         evaluation=evaluation,
         evaluate_every=config.evaluate_every,
         fabric=fabric,
+        execution=execution,
         checkpoint=checkpoint,
         identity=f"{config.hash()}-{problem.data_hash}",
         snapshots=snapshots,
@@ -106,17 +110,20 @@ def run(
     )
 
 
-def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = None) -> list[RunResult]:
+def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = None, workers: int = 1) -> list[RunResult]:
     """Train many models, as few stacked models as possible; results in the order of `configs`.
 
     Configurations that share data set, class counts, architecture, loss and optimiser settings, and differ only in
     seed, subset, weighting, sampling or the numbers of the loss, are trained as one batched model. Residual networks,
     which hold batch statistics, LSTMs, and runs with augmentation, with Adam, in bfloat16 or on several devices are
-    trained one after the other. Every member gives the result that `run` gives for it alone, up to rounding.
+    trained one by one, `workers` at a time. Every member gives the result that `run` gives for it alone, up to
+    rounding.
 
     Args:
         configs: what to run.
         dataset: the data set of all of them, if the caller has it already; loaded by name otherwise.
+        workers: runs that cannot be stacked and are trained at the same time, >= 1: in threads of this process on a
+            GPU, in processes with equal shares of the threads on a CPU (`lt_lib.recipes.side_by_side`).
     """
     datasets: dict[tuple, data.Dataset] = {}
     subsets: dict[tuple, build.Subset] = {}
@@ -126,7 +133,6 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
         if source not in datasets:
             datasets[source] = dataset or build.load_dataset(config)
         if not _stackable(config):
-            groups[position] = [position]
             continue
         if split not in subsets:
             subsets[split] = build.draw_subset(config, datasets[source])
@@ -138,15 +144,22 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
     stacks = [
         group[first : first + _STACK_SIZE] for group in groups.values() for first in range(0, len(group), _STACK_SIZE)
     ]
+    alone = [position for position, config in enumerate(configs) if not _stackable(config)]
+    jobs = [(configs[position], datasets[_fields(configs[position], _SOURCE)]) for position in alone]
+    gpu = any(training.resolve_device(config.device) == "cuda" for config, _ in jobs)
+    outcomes = side_by_side(_run_job, jobs, workers=workers, way="threads" if gpu else "processes")
+    results |= zip(alone, outcomes, strict=True)
     for positions in stacks:
         members = [configs[position] for position in positions]
         loaded = datasets[_fields(members[0], _SOURCE)]
-        if _stackable(members[0]):
-            outcomes = _run_stack(members, loaded, [subsets[_fields(config, _SPLIT)] for config in members])
-        else:
-            outcomes = [run(members[0], dataset=loaded)]
+        outcomes = _run_stack(members, loaded, [subsets[_fields(config, _SPLIT)] for config in members])
         results |= zip(positions, outcomes, strict=True)
     return [results[position] for position in range(len(configs))]
+
+
+def _run_job(job: tuple[RunConfig, data.Dataset]) -> RunResult:
+    config, dataset = job
+    return run(config, dataset=dataset)
 
 
 def _fields(config: RunConfig, names: Sequence[str]) -> tuple:

@@ -257,6 +257,7 @@ def run_semi(
     *,
     checkpoint: str | Path | None = None,
     problem: SemiProblem | None = None,
+    execution: str = "auto",
     stop_after: int | None = None,
     progress: bool = False,
 ) -> SemiResult:
@@ -267,6 +268,7 @@ def run_semi(
         checkpoint: folder for the state after every epoch; what it holds of the same configuration is continued, in
             any generation, and on a CPU ends in the same bits as without the break.
         problem: the data, if the caller has them already.
+        execution: how steps are run, see `lt_lib.training.resolve_execution`; results differ by rounding only.
         stop_after: leave after this many generations (the run can be continued); None to finish.
         progress: show a progress bar over the epochs of each generation.
 
@@ -283,7 +285,7 @@ def run_semi(
     identity = f"{config.hash()}-{problem.data_hash}"
 
     def learn(tasks: list[crest.Generation]) -> list[crest.Outcome]:
-        return [_train_one(config, problem, tasks[0], device, identity, progress)]
+        return [_train_one(config, problem, tasks[0], device, identity, execution, progress)]
 
     runs = training.run_generations(
         learn,
@@ -465,7 +467,13 @@ def _model(config: SemiConfig, problem: SemiProblem, generation: int) -> nn.Modu
 
 
 def _train_one(
-    config: SemiConfig, problem: SemiProblem, task: crest.Generation, device: str, identity: str, progress: bool
+    config: SemiConfig,
+    problem: SemiProblem,
+    task: crest.Generation,
+    device: str,
+    identity: str,
+    execution: str,
+    progress: bool,
 ) -> crest.Outcome:
     precision = _precision(config, device)
     dtype = torch.float64 if precision == "float64" else torch.float32
@@ -487,6 +495,7 @@ def _train_one(
         parameters=decay_without_norm(model, config.weight_decay),
         evaluation=problem.evaluation,
         fabric=fabric,
+        execution=execution,
         checkpoint=task.checkpoint,
         identity=f"{identity}-generation{task.index}",
         progress=progress,
