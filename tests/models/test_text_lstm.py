@@ -90,3 +90,10 @@ def test_the_head_can_be_a_cosine_and_no_state_is_held_back():
     assert isinstance(net.head, CosineHead)
     assert list(net.buffers()) == []
     assert net.features(batch()).shape == (5, 6)
+
+
+def test_no_value_is_read_by_the_host():
+    # A tensor without data raises as soon as the host asks for a number: on a GPU it would wait for one there.
+    with torch.device("meta"):
+        logits = TextLSTM(20, 2, hidden=3)(torch.empty(4, 6, dtype=torch.int64))
+    assert (logits.device.type, logits.shape) == ("meta", (4, 2))

@@ -6,8 +6,9 @@ import torch
 
 from lt_lib import counts, losses, samplers
 from lt_lib.data import Dataset, Split, augment
-from lt_lib.models import CosineHead
+from lt_lib.models import CosineHead, parameter_groups
 from lt_lib.recipes import METHODS, Objective, RunConfig, build, class_profile, draw_subset, method_config
+from lt_lib.training import fit, make_fabric
 from lt_lib.training.loop import _train_epoch
 
 BASE = RunConfig(dataset="tiny", imbalance_ratio=8.0, epochs=5)
@@ -310,3 +311,27 @@ def test_no_step_makes_the_host_wait_for_a_gpu(method):
         assert (losses_of_epoch.device.type, losses_of_epoch.shape) == ("cuda", (3,))
         with pytest.raises(RuntimeError, match="_local_scalar_dense"):
             losses_of_epoch.sum().item()
+
+
+def test_adam_takes_recorded_steps_like_plain_ones():
+    ends = []
+    for execution in ("plain", "graph"):
+        model = build.build_model(BASE, (4,), 3).double()
+        inputs = torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        fit(
+            model,
+            inputs,
+            (inputs[:, 0] > 0).long(),
+            loss_at=lambda _epoch: losses.softmax_loss,
+            learning_rate_at=lambda epoch: 0.01 / (epoch + 1),
+            epochs=3,
+            rng=torch.Generator().manual_seed(0),
+            batch_size=6,
+            make_optimizer=build.build_optimizer(BASE.changed(optimizer="adam")),
+            parameters=parameter_groups(model, 0.01),
+            fabric=make_fabric("cpu", "float64"),
+            execution=execution,
+        )
+        ends.append([parameter.detach() for parameter in model.parameters()])
+    for one, two in zip(*ends, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
