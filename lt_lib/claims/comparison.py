@@ -1,0 +1,292 @@
+"""Measured cells beside the published ones and beside independent re-runs, orderings in paired seeds, and costs.
+
+Which of our methods stands for which published one is said once, in `method_names.csv`. A cell is judged only where
+data and protocol are the paper's: not on JPEG copies of a data set and not at reduced length, where the difference is
+given and nothing else. Orderings are judged wherever two seeds are paired.
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lt_lib.claims._tables import read_table
+from lt_lib.claims.core import Judgement
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
+from lt_lib.claims.published import published, published_tables
+from lt_lib.claims.rules import positive_effect
+
+# A pandas table. Its stubs cannot follow rows picked by a mask, so it is not checked further.
+Table = Any
+
+COPY = "-jpeg"  # ending of the name of a data set whose images are a JPEG copy
+MINIMUM_SEEDS = 3
+_CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "loss", "beta", "gamma",
+         "protocol", "total_epochs")  # fmt: skip
+# Published metric -> what of a row it is compared with, as an error in percent.
+_ERRORS = {
+    "top1_error_percent": "accuracy_last",
+    "accuracy_percent": "accuracy_last",
+    "mean_error_percent": "accuracy_last",
+    "error_positive_percent": "recall_1",
+    "error_negative_percent": "recall_0",
+}
+_NAMES = {"error_positive_percent": "error on positives", "error_negative_percent": "error on negatives"}
+
+
+@cache
+def method_names() -> tuple[dict[str, str], ...]:
+    """Which published method each of ours stands for: method, table, published_method, note; first choice first."""
+    return tuple(read_table("method_names"))
+
+
+def tolerance(imbalance_ratio: float) -> float:
+    """Points by which a reproduced cell may differ from the printed one.
+
+    Example:
+        >>> tolerance(10), tolerance(100)
+        (1.5, 2.0)
+    """
+    return 2.0 if imbalance_ratio >= 100 else 1.5
+
+
+def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = (), profile: str = "") -> Table:
+    """Every measured cell beside the published one and independent re-runs; errors in percent after the last epoch.
+
+    Args:
+        folder: where the measured tables are; `results/` of the source tree if empty.
+        datasets: only rows of these, such as "cifar10-jpeg"; all if empty.
+        profile: "small" or "paper"; both if empty.
+
+    Returns:
+        One row per cell and published metric: dataset, profile, model, method (with what else tells two cells apart),
+        imbalance_type, imbalance_ratio, metric, seeds, ours (mean), low and high (two-sided 95 % t interval over seeds,
+        NaN for one seed), published, table (where it is printed), difference (ours - published), independent (smallest
+        and largest error of re-runs by others and how many), verdict and why (reason where there is no verdict).
+    """
+    import pandas as pd
+
+    rows = measured_rows(profile, folder)
+    wanted = set(datasets)
+    rows = rows[rows.dataset.isin(wanted)] if wanted else rows
+    cells = [_compared(key, block) for key, block in _cells(rows)]
+    columns = [*_COLUMNS]
+    return pd.DataFrame([line for lines in cells for line in lines], columns=columns)
+
+
+def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = (), profile: str = "") -> Table:
+    """Pairs of methods that one paper's tables order, and whether our paired seeds show the same order.
+
+    Args:
+        folder: as in `compare`.
+        datasets: as in `compare`.
+        profile: as in `compare`.
+
+    Returns:
+        One row per data set, profile, network, imbalance and pair: better and worse (in print), published (points
+        between them), pairs, ours (mean difference in points, positive in the printed direction), low and high (two
+        one-sided 95 % bounds), verdict, why, and table, the name of the published file.
+    """
+    import pandas as pd
+
+    rows = measured_rows(profile, folder)
+    wanted = set(datasets)
+    rows = rows[rows.dataset.isin(wanted)] if wanted else rows
+    world = ["dataset", "profile", "model", "imbalance_type", "imbalance_ratio"]
+    groups: dict[tuple[Any, ...], list[tuple[Table, dict[str, Any]]]] = {}
+    for key, block in _cells(rows):
+        for cell in _published_cells(key):
+            if cell["metric"] in ("error_positive_percent", "error_negative_percent"):
+                continue
+            groups.setdefault((*(key[name] for name in world), cell["file"]), []).append(
+                (block, {"method": _label(key), "error": cell["error"]})
+            )
+    found = []
+    for place, members in groups.items():
+        members.sort(key=lambda member: member[1]["error"])
+        for i, (block, better) in enumerate(members):
+            for other, worse in members[i + 1 :]:
+                gap = worse["error"] - better["error"]
+                if gap > 0 and better["method"] != worse["method"]:
+                    line = _ordered(block, other)
+                    found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1]))
+    columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table"]
+    return pd.DataFrame(found, columns=[*world, *columns])
+
+
+def costs(folder: str | os.PathLike[str] = "") -> Table:
+    """What a measured run costs, by table, data set, profile, network and device.
+
+    Args:
+        folder: as in `compare`.
+
+    Returns:
+        Columns table, dataset, profile, model, device, runs, median and total (seconds of training; nothing else was
+        counted out of it, so runs that shared a processor took longer).
+    """
+    import pandas as pd
+
+    rows = measured_rows(folder=folder)
+    keys = ["table", "dataset", "profile", "model", "device"]
+    if rows.empty or not {"seconds", "device"} <= set(rows.columns):
+        return pd.DataFrame(columns=[*keys, "runs", "median", "total"])
+    grouped = rows.groupby(keys, dropna=False).seconds
+    return grouped.agg(runs="size", median="median", total="sum").reset_index()
+
+
+_COLUMNS = (
+    "dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "metric", "seeds", "ours", "low",
+    "high", "published", "table", "difference", "independent", "verdict", "why",
+)  # fmt: skip
+
+
+def _cells(rows: Table) -> list[tuple[dict[str, Any], Table]]:
+    """Rows by cell: what is the same for all seeds, and the rows."""
+    keys = [name for name in _CELL if name in rows.columns]
+    found = []
+    for values, block in rows.groupby(keys, dropna=False, sort=True):
+        if block.seed.duplicated().any():
+            described = ", ".join(str(value) for value in values if not _missing(value))
+            raise ValueError(f"`folder` must hold every run once, got a seed twice in {described}.")
+        found.append((dict.fromkeys(_CELL) | dict(zip(keys, values, strict=True)), block))
+    return found
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _label(key: dict[str, Any]) -> str:
+    """The method with what its name leaves out."""
+    parts = [str(key["method"])]
+    if not _missing(key["gamma"]):
+        parts.append(f"gamma {key['gamma']:g}")
+    if not _missing(key["beta"]) and parts[0].startswith("CB"):
+        parts.append(f"beta {key['beta']:g}")
+    if not _missing(key["total_epochs"]):
+        parts.append(f"{key['total_epochs']:g} epochs in all")
+    return ", ".join(parts)
+
+
+def _original(dataset: str) -> str:
+    return dataset.removesuffix(COPY)
+
+
+def _same(value: Any, printed: Any) -> bool:
+    """Whether a printed value, where there is one, is that of a cell."""
+    if _missing(printed):
+        return True
+    if _missing(value):
+        return False
+    return value == printed if isinstance(printed, str) else math.isclose(float(value), float(printed))
+
+
+@cache
+def _all_published() -> Table:
+    import pandas as pd
+
+    return pd.concat([published(name).assign(file=name) for name in published_tables()], ignore_index=True)
+
+
+def _published_cells(key: dict[str, Any]) -> list[dict[str, Any]]:
+    """Published cells of a measured cell, every table of the first choice to the last: table, metric, error."""
+    found = []
+    for name in method_names():
+        if name["method"] != key["method"]:
+            continue
+        table = _all_published()
+        table = table[(table.table == name["table"]) & (table.method == name["published_method"])]
+        table = table[table.dataset == _original(str(key["dataset"]))]
+        for cell in table.to_dict("records"):
+            if _fits(key, cell):
+                error = 100 - cell["value"] if cell["metric"] == "accuracy_percent" else cell["value"]
+                found.append({name: cell[name] for name in ("table", "file", "metric")} | {"error": float(error)})
+    return found
+
+
+def _fits(key: dict[str, Any], cell: dict[str, Any]) -> bool:
+    if cell["metric"] not in _ERRORS or not math.isclose(float(cell["ratio"]), float(key["imbalance_ratio"])):
+        return False
+    # IMDB has one kind of imbalance, under another name in the paper; so have the natural ones.
+    if cell["dataset"].startswith("cifar") and cell["imbalance_type"] not in (key["imbalance_type"], "balanced"):
+        return False
+    if not all(_same(key[name], cell[name]) for name in ("loss", "beta", "gamma")):
+        return False
+    return _missing(cell["setting"]) or str(cell["setting"]) in (_fraction(key["protocol"]), "ResNet-50")
+
+
+def _fraction(protocol: Any) -> str:
+    """The setting of the published CReST cells that a protocol such as "crest (5000, 10 %)" is."""
+    if _missing(protocol) or not str(protocol).startswith("crest (5000, "):
+        return ""
+    return f"label_fraction={float(str(protocol).split(', ')[1].split(' %')[0]) / 100:g}"
+
+
+def _independent(key: dict[str, Any]) -> str:
+    """Errors that others measured with the same network and recipe, smallest and largest; empty without one."""
+    table = _all_published()
+    table = table[(table.table == "independent") & (table.method == key["method"]) & table.setting.isna()]
+    table = table[(table.dataset == _original(str(key["dataset"]))) & (table.imbalance_type == key["imbalance_type"])]
+    table = table[np.isclose(table.ratio, float(key["imbalance_ratio"]))]
+    if table.empty or not _missing(key["protocol"]):
+        return ""
+    low, high = table.value.min(), table.value.max()
+    return f"{low:.1f} (1)" if len(table) == 1 else f"{low:.1f} to {high:.1f} ({len(table)})"
+
+
+def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
+    cells: dict[str, dict[str, Any]] = {}
+    for cell in _published_cells(key):
+        cells.setdefault(cell["metric"], cell)
+    lines = []
+    found: list[tuple[str, dict[str, Any] | None]] = [*cells.items()]
+    for metric, cell in found or [("top1_error_percent", None)]:
+        errors = 100 * (1 - block[_ERRORS[metric]].to_numpy(dtype=np.float64))
+        mean, half = float(errors.mean()), _half_width(errors)
+        printed = cell["error"] if cell else float("nan")
+        verdict, why = _cell_verdict(key, errors, printed)
+        lines.append(
+            (
+                *(key[name] for name in ("dataset", "profile", "model")), _label(key), key["imbalance_type"],
+                key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), mean, mean - half, mean + half,
+                printed, cell["table"] if cell else "", mean - printed, _independent(key), verdict, why,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def _half_width(errors: Any) -> float:
+    from scipy import stats
+
+    if len(errors) < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / np.sqrt(len(errors)))
+
+
+def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str, str]:
+    """Verdict on one cell, or the empty text and the reason why there is none."""
+    if math.isnan(printed):
+        return "", "nothing published"
+    reasons = {
+        "JPEG copy of the data": str(key["dataset"]).endswith(COPY),
+        "reduced protocol": key["profile"] != "paper",
+        f"{len(errors)} of {MINIMUM_SEEDS} seeds": len(errors) < MINIMUM_SEEDS,
+    }
+    if any(reasons.values()):
+        return "", ", ".join(reason for reason, so in reasons.items() if so)
+    within = abs(float(errors.mean()) - printed) <= tolerance(float(key["imbalance_ratio"]))
+    return "holds" if within else "refuted", ""
+
+
+def _ordered(better: Table, worse: Table) -> tuple[Any, ...]:
+    """Paired difference of two cells in the printed direction: pairs, mean, bounds, verdict, reason."""
+    sides = [100 * (1 - block.set_index("seed").accuracy_last.astype(float)) for block in (worse, better)]
+    differences = (sides[0] - sides[1]).dropna().sort_index()
+    if len(differences) < MINIMUM_PAIRS:
+        outcome = Judgement("not judged", why=f"{len(differences)} of {MINIMUM_PAIRS} pairs")
+    else:
+        outcome = positive_effect(differences)
+    return len(differences), outcome.statistic, outcome.low, outcome.high, outcome.verdict, outcome.why

@@ -1,0 +1,175 @@
+"""Measured cells beside published ones: which are compared, which are judged, and which orders hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lt_lib import recipes
+from lt_lib.claims import comparison, published, published_tables
+
+
+def run(method, seed, error, **fields):
+    base = {"dataset": "cifar10", "profile": "paper", "model": "resnet32", "method": method, "seed": seed}
+    base |= {"imbalance_type": "exponential", "imbalance_ratio": 100.0, "loss": "softmax", "beta": None, "gamma": None}
+    return base | {"accuracy_last": 1 - error / 100, "seconds": 10.0, "device": "CPU"} | fields
+
+
+def write(folder, rows, name="rows.csv"):
+    pd.DataFrame(rows).to_csv(folder / name, index=False)
+    return folder
+
+
+def cells(folder, errors, **fields):
+    """Rows of methods in as many seeds as they have errors."""
+    return write(folder, [run(m, s, e, **fields) for m, values in errors.items() for s, e in enumerate(values)])
+
+
+def test_every_name_is_one_of_ours_and_one_of_theirs():
+    ours = {*recipes.METHODS, *recipes.SEMI_METHODS}
+    everything = pd.concat([published(name) for name in published_tables()])
+    for line in comparison.method_names():
+        base, _, pretext = line["method"].removesuffix(" from scratch").partition(" + ")
+        assert base in ours, line
+        assert pretext in ("", "rotation")
+        chosen = everything[(everything.table == line["table"]) & (everything.method == line["published_method"])]
+        assert len(chosen), line
+    pairs = [(line["method"], line["table"]) for line in comparison.method_names()]
+    assert len(pairs) == len({*pairs})
+
+
+def test_a_cell_stands_beside_print_and_re_runs(tmp_path):
+    line = comparison.compare(cells(tmp_path, {"ERM": [29.0, 30.0, 31.0]})).iloc[0]
+    assert (line.published, line.table, line.seeds) == (29.64, "ldam_cifar", 3)
+    assert line.ours == pytest.approx(30.0)
+    assert line.difference == pytest.approx(0.36)
+    # Two-sided 95 % t with two degrees of freedom: 4.3027 / sqrt(3).
+    assert line.high - line.ours == pytest.approx(2.4841, abs=1e-3)
+    assert line.independent == "26.8 to 29.7 (5)"
+    assert line.verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"), [([31.6] * 3, "holds"), ([31.7] * 3, "refuted"), ([27.0] * 3, "refuted")]
+)
+def test_a_full_cell_is_held_to_the_tolerance(tmp_path, errors, verdict):
+    assert comparison.compare(cells(tmp_path, {"ERM": errors})).verdict.tolist() == [verdict]
+    assert [comparison.tolerance(ratio) for ratio in (10, 99, 100)] == [1.5, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"dataset": "cifar10-jpeg"}, "JPEG copy of the data"),
+        ({"profile": "small"}, "reduced protocol"),
+        ({"dataset": "cifar10-jpeg", "profile": "small"}, "JPEG copy of the data, reduced protocol"),
+        ({"imbalance_ratio": 30.0}, "nothing published"),
+        ({"dataset": "svhn"}, "nothing published"),
+    ],
+)
+def test_other_data_and_shorter_runs_get_no_verdict(tmp_path, fields, why):
+    line = comparison.compare(cells(tmp_path, {"ERM": [29.64] * 3}, **fields)).iloc[0]
+    assert (line.verdict, line.why) == ("", why)
+    assert np.isnan(line.difference) == (why == "nothing published")
+
+
+def test_too_few_seeds_get_no_verdict_and_one_no_interval(tmp_path):
+    line = comparison.compare(cells(tmp_path, {"ERM": [29.64]})).iloc[0]
+    assert (line.verdict, line.why) == ("", "1 of 3 seeds")
+    assert np.isnan(line.low)
+    with pytest.raises(ValueError, match="must hold every run once, got a seed twice in cifar10, paper, resnet32, ERM"):
+        comparison.compare(write(tmp_path, [run("ERM", 0, 30.0)] * 2))
+
+
+def test_loss_beta_and_gamma_choose_the_cell_of_the_grid(tmp_path):
+    weighted = {"loss": "focal", "gamma": 1.0, "beta": 0.9999}
+    rows = [
+        run("CB-sigmoid", 0, 27.0, loss="sigmoid", beta=0.9999),
+        run("CB-sigmoid", 0, 29.0, loss="sigmoid", beta=0.9),
+    ]
+    rows += [run("Sigmoid", 0, 30.0, loss="sigmoid"), run("CB-focal", 0, 25.0, **weighted)]
+    rows += [run("CB-softmax", 0, 28.0, beta=0.5)]
+    found = comparison.compare(write(tmp_path, rows)).set_index("method")
+    assert found.published["CB-sigmoid, beta 0.9999"] == 27.19
+    assert found.published["CB-sigmoid, beta 0.9"] == 29.89
+    assert found.published["Sigmoid"] == 29.55
+    # The LDAM paper's table comes first.
+    assert found.table["CB-focal, gamma 1, beta 0.9999"] == "ldam_cifar"
+    assert np.isnan(found.published["CB-softmax, beta 0.5"])
+
+
+def test_step_and_exponential_cells_are_not_mixed(tmp_path):
+    rows = [run("LDAM-DRW", 0, 20.0, imbalance_type=kind, loss="ldam") for kind in ("exponential", "step")]
+    found = comparison.compare(write(tmp_path, rows)).set_index("imbalance_type").published
+    assert found.to_dict() == {"exponential": 22.97, "step": 23.08}
+
+
+def test_reviews_have_three_cells(tmp_path):
+    fields = {"dataset": "imdb", "imbalance_type": "reversed_step", "imbalance_ratio": 10.0, "model": "lstm128"}
+    rows = [run("ERM", 0, 36.0, recall_0=0.30, recall_1=0.98, **fields)]
+    found = comparison.compare(write(tmp_path, rows)).set_index("metric")
+    assert found.ours.round(6).to_dict() == {"error on positives": 2.0, "error on negatives": 70.0, "error": 36.0}
+    assert found.published.to_dict() == {"error on positives": 2.86, "error on negatives": 70.78, "error": 36.82}
+
+
+def test_semi_supervised_cells_need_the_protocol_of_the_table(tmp_path):
+    rows = [
+        run("fixmatch", seed, 40.0, protocol=protocol, loss=None)
+        for seed, protocol in enumerate(["crest (5000, 10 %)", "crest (5000, 30 %)", "daso (500 + 4000)"])
+    ]
+    found = comparison.compare(write(tmp_path, rows))
+    assert found.published.tolist()[:2] == pytest.approx([100 - 66.3, 100 - 73.1])
+    assert np.isnan(found.published.iloc[2])
+    assert found.independent.tolist() == ["", "", ""]
+
+
+def test_pre_training_is_told_apart_by_its_length(tmp_path):
+    fields = {"pretext": "rotation"}
+    rows = [run("ERM + rotation", s, 40.0 + s, total_epochs=40, **fields) for s in (0, 1)]
+    rows += [run("ERM from scratch", s, 42.0 + s, total_epochs=n) for s in (0, 1) for n in (20, 40)]
+    folder = write(tmp_path, rows)
+    found = comparison.compare(folder).set_index("method").published
+    assert found.to_dict() == {
+        "ERM + rotation, 40 epochs in all": 26.5,
+        "ERM from scratch, 20 epochs in all": 29.64,
+        "ERM from scratch, 40 epochs in all": 29.64,
+    }
+    order = comparison.orderings(folder)
+    assert order.worse.tolist() == ["ERM from scratch, 20 epochs in all", "ERM from scratch, 40 epochs in all"]
+    assert order.verdict.tolist() == ["holds", "holds"]
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(3.0, "holds"), (0.0, "inconclusive"), (-3.0, "refuted")])
+def test_orders_of_print_are_judged_in_paired_seeds(tmp_path, gain, verdict):
+    errors = {"ERM": [43.0, 45.0, 44.0], "LDAM": [43.1 - gain, 44.9 - gain, 44.0 - gain]}
+    folder = cells(tmp_path, errors, dataset="cifar10-jpeg", profile="small")
+    (line,) = comparison.orderings(folder).itertuples()
+    assert (line.better, line.worse, line.pairs, line.verdict) == ("LDAM", "ERM", 3, verdict)
+    assert line.published == pytest.approx(29.64 - 26.65)
+    assert line.ours == pytest.approx(gain)
+
+
+def test_orders_need_two_pairs_and_one_setting(tmp_path):
+    folder = cells(tmp_path, {"ERM": [30.0], "LDAM": [29.0]})
+    assert (
+        comparison.orderings(folder).why.tolist() == ["0 of 2 pairs"]
+        or "1 of 2 pairs" in comparison.orderings(folder).why[0]
+    )
+    rows = [run("ERM", s, 30.0 + s) for s in (0, 1)] + [run("LDAM", s, 20.0, imbalance_type="step") for s in (0, 1)]
+    assert comparison.orderings(write(tmp_path, rows)).empty
+
+
+def test_tables_can_be_narrowed_and_may_be_missing(tmp_path):
+    for table in (comparison.compare(tmp_path), comparison.orderings(tmp_path), comparison.costs(tmp_path)):
+        assert table.empty
+    rows = [run("ERM", 0, 30.0), run("ERM", 0, 40.0, dataset="imdb"), run("ERM", 0, 50.0, profile="small")]
+    write(tmp_path, rows)
+    assert comparison.compare(tmp_path, datasets=["imdb"]).ours.tolist() == pytest.approx([40.0])
+    assert comparison.compare(tmp_path, profile="small").ours.tolist() == pytest.approx([50.0])
+    assert set(comparison.orderings(tmp_path, datasets=["svhn"]).columns) >= {"better", "worse", "verdict"}
+
+
+def test_costs_are_counted_by_device(tmp_path):
+    rows = [run("ERM", 0, 30.0), run("ERM", 1, 30.0, seconds=30.0), run("LDAM", 0, 30.0, device="GPU", seconds=1.0)]
+    found = comparison.costs(write(tmp_path, rows)).set_index("device")
+    assert found.loc["CPU", ["runs", "median", "total"]].tolist() == [2, 20.0, 40.0]
+    assert found.loc["GPU", "total"] == 1.0
