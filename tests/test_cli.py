@@ -115,6 +115,19 @@ def test_claims_of_another_profile_are_not_judged(capsys):
     assert "needs profile quick, this is" in out
 
 
+def test_at_small_the_rows_that_measured_runs_judge_are_taken_and_no_errata(capsys, monkeypatch, tmp_path):
+    from lt_lib.claims import ledger
+
+    asked = []
+    monkeypatch.setattr(ledger, "recorded", lambda: asked.append("small") or (ledger.row(5),))
+    assert cli.main(["claims", "--profile", "small", "--workers", "1", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert asked == ["small"]
+    assert "errata" not in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["claims.csv", "claims.json", "claims.md"]
+    assert (tmp_path / "claims.csv").read_text().splitlines()[1].startswith("5,S0 L74-99,E,small,")
+
+
 def test_the_whole_ledger_brings_the_errata(capsys, monkeypatch, tmp_path):
     from lt_lib.claims import errata, judging, ledger
 

@@ -243,16 +243,16 @@ def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
         cells.setdefault(cell["metric"], cell)
     lines = []
     found: list[tuple[str, dict[str, Any] | None]] = [*cells.items()]
-    for metric, cell in found or [("top1_error_percent", None)]:
+    for metric, beside in found or [("top1_error_percent", None)]:
         errors = 100 * (1 - block[_ERRORS[metric]].to_numpy(dtype=np.float64))
         mean, half = float(errors.mean()), _half_width(errors)
-        printed = cell["error"] if cell else float("nan")
+        printed = beside["error"] if beside else float("nan")
         verdict, why = _cell_verdict(key, errors, printed)
         lines.append(
             (
                 *(key[name] for name in ("dataset", "profile", "model")), _label(key), key["imbalance_type"],
                 key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), mean, mean - half, mean + half,
-                printed, cell["table"] if cell else "", mean - printed, _independent(key), verdict, why,
+                printed, beside["table"] if beside else "", mean - printed, _independent(key), verdict, why,
             )
         )  # fmt: skip
     return lines
