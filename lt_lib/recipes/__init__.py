@@ -6,6 +6,13 @@ from lt_lib.recipes.methods import METHODS, PRESETS, method_config, method_name,
 from lt_lib.recipes.pretrain import PretrainConfig, PretrainResult, load_pretrain_result, run_pretrain
 from lt_lib.recipes.result import RunResult, load_result
 from lt_lib.recipes.run import run, run_many
+from lt_lib.recipes.self_train import (
+    SelfTrainConfig,
+    SelfTrainResult,
+    draw_self_training,
+    load_self_train_result,
+    run_self_train,
+)
 from lt_lib.recipes.semi import SemiProblem, SemiResult, build_semi_problem, load_semi_result, run_semi, run_semi_many
 from lt_lib.recipes.semi_config import (
     SEMI_METHODS,
@@ -27,6 +34,8 @@ __all__ = [
     "Problem",
     "RunConfig",
     "RunResult",
+    "SelfTrainConfig",
+    "SelfTrainResult",
     "SemiConfig",
     "SemiProblem",
     "SemiResult",
@@ -34,10 +43,12 @@ __all__ = [
     "build_problem",
     "build_semi_problem",
     "class_profile",
+    "draw_self_training",
     "draw_subset",
     "load_dataset",
     "load_pretrain_result",
     "load_result",
+    "load_self_train_result",
     "load_semi_result",
     "method_config",
     "method_name",
@@ -45,6 +56,7 @@ __all__ = [
     "run",
     "run_many",
     "run_pretrain",
+    "run_self_train",
     "run_semi",
     "run_semi_many",
     "semi_config",

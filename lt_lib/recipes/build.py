@@ -28,6 +28,8 @@ class Problem:
         validation: prepared inputs and targets, or None.
         class_counts: training samples per class after any hold-out, int64 `(classes,)`.
         augment: batch function that also normalises, or None.
+        store: inputs of the data set's kind -> the form that `train` has, on the device.
+        prepare: that form -> what the model expects.
         input_shape: shape of one prepared input.
         data_hash: digest of data set, subset and hold-out.
     """
@@ -38,6 +40,8 @@ class Problem:
     validation: tuple[Tensor, Tensor] | None
     class_counts: np.ndarray
     augment: Callable[[Tensor, torch.Generator], Tensor] | None
+    store: Callable[[np.ndarray], Tensor]
+    prepare: Callable[[Tensor], Tensor]
     input_shape: tuple[int, ...]
     data_hash: str
 
@@ -75,17 +79,27 @@ def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
     return profile[::-1] if config.imbalance_type == "reversed_step" else profile
 
 
-def draw_subset(config: RunConfig, dataset: data.Dataset) -> Subset:
-    """Draw the long-tailed training subset of `config`, and its validation samples."""
+def frequency_order(config: RunConfig, num_classes: int) -> np.ndarray | None:
+    """Classes from the most frequent to the rarest, if they are permuted; None for the native order."""
+    return np.random.default_rng(config.split_seed).permutation(num_classes) if config.permute_classes else None
+
+
+def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarray | None = None) -> Subset:
+    """Draw the long-tailed training subset of `config`, and its validation samples.
+
+    Args:
+        config: the run.
+        dataset: the data set.
+        class_order: classes from the most frequent to the rarest; None for what `config` says.
+    """
     targets = dataset.train.targets
     available = np.bincount(targets, minlength=dataset.num_classes)
-    rng = np.random.default_rng(config.split_seed)
     scheme: Any = config.split_scheme  # one of the two names, which `RunConfig` has checked
     indices = data.long_tail_indices(
         targets,
         class_profile(config, available),
         seed=config.split_seed,
-        class_order=rng.permutation(dataset.num_classes) if config.permute_classes else None,
+        class_order=frequency_order(config, dataset.num_classes) if class_order is None else class_order,
         scheme=scheme,
     )
     validation = np.empty(0, dtype=np.int64)
@@ -139,20 +153,29 @@ def build_problem(
     def labels(targets: np.ndarray) -> Tensor:
         return torch.from_numpy(targets).to(device)
 
-    def augmented(batch: Tensor, rng: torch.Generator) -> Tensor:
+    def normalised(stored: Tensor) -> Tensor:
         assert statistics is not None
-        return augment.normalise(augment.pad_crop_flip(batch, rng), *statistics).to(dtype)
+        return augment.normalise(stored, *statistics).to(dtype)
 
-    drawn = train_inputs[subset.train]
+    def augmented(batch: Tensor, rng: torch.Generator) -> Tensor:
+        return normalised(augment.pad_crop_flip(batch, rng))
+
+    def store(inputs: np.ndarray) -> Tensor:
+        if config.augment:
+            return _to_nchw(torch.from_numpy(np.ascontiguousarray(inputs)).to(device))
+        return prepare(inputs)
+
     test = prepare(test_inputs), labels(dataset.test.targets)
     validation = prepare(train_inputs[subset.validation]), labels(dataset.train.targets[subset.validation])
     return Problem(
-        train=_to_nchw(torch.from_numpy(drawn).to(device)) if config.augment else prepare(drawn),
+        train=store(train_inputs[subset.train]),
         train_targets=labels(dataset.train.targets[subset.train]),
         test=test,
         validation=validation if len(subset.validation) else None,
         class_counts=subset.class_counts,
         augment=augmented if config.augment else None,
+        store=store,
+        prepare=normalised if config.augment else lambda stored: stored,
         input_shape=tuple(test[0].shape[1:]),
         data_hash=subset.hash,
     )

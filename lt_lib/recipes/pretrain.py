@@ -19,6 +19,7 @@ from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
 from lt_lib.recipes.result import RunResult
 from lt_lib.recipes.run import _result
+from lt_lib.training.loop import Order
 from lt_lib.training.pretraining import View, crop_and_jitter, shift_and_noise
 
 PRETEXTS = ("none", "rotation", "jigsaw", "autoencoder", "simsiam")
@@ -208,24 +209,8 @@ def run_pretrain(
     curves: dict[str, Any] = {}
     score, seconds = None, 0.0
     if config.pretext != "none":
-        task, network = build_pretext(config, problem.input_shape, _view(config, dataset))
-        history = training.pretrain(
-            network,
-            problem.train,
-            task,
-            learning_rate_at=_pretrain_rate(config),
-            epochs=config.pretrain_epochs,
-            rng=torch.Generator(place).manual_seed(config.seed),
-            batch_size=config.pretrain_batch_size,
-            momentum=config.momentum,
-            parameters=models.parameter_groups(network, config.pretrain_weight_decay),
-            augment=None if config.pretext == "simsiam" else problem.augment,
-            fabric=fabric,
-            checkpoint=None if checkpoint is None else f"{checkpoint}.pretext",
-            identity=identity,
-            progress=progress,
-        )
-        training.transfer(network.state_dict(), model, prefix="encoder." if config.pretext == "simsiam" else "")
+        task, network, history = _pretrain(config, problem, dataset, fabric, checkpoint, identity, progress)
+        carry_over(config.pretext, network, model)
         curves, seconds = dict(vars(history)), history.seconds
         if config.pretext != "simsiam" or problem.augment is None:
             rng = torch.Generator(place).manual_seed(config.seed)
@@ -236,6 +221,47 @@ def run_pretrain(
     if config.classifier != "head":
         trained, chosen = _with_classifier(config, model, plain, trained)
     return PretrainResult(trained, curves, score, probe, chosen, seconds + trained.seconds)
+
+
+def _pretrain(
+    config: PretrainConfig,
+    problem: build.Problem,
+    dataset: data.Dataset,
+    fabric: Any,
+    checkpoint: str | Path | None,
+    identity: str,
+    progress: bool,
+) -> tuple[training.PretextTask, nn.Module, training.History]:
+    """The task of `config` and a network that has learned it; the state is kept as `NAME.pretext`."""
+    task, network = build_pretext(config, problem.input_shape, _view(config, dataset))
+    history = training.pretrain(
+        network,
+        problem.train,
+        task,
+        learning_rate_at=_pretrain_rate(config),
+        epochs=config.pretrain_epochs,
+        rng=torch.Generator(str(fabric.device)).manual_seed(config.seed),
+        batch_size=config.pretrain_batch_size,
+        momentum=config.momentum,
+        parameters=models.parameter_groups(network, config.pretrain_weight_decay),
+        augment=None if config.pretext == "simsiam" else problem.augment,
+        fabric=fabric,
+        checkpoint=None if checkpoint is None else f"{checkpoint}.pretext",
+        identity=identity,
+        progress=progress,
+    )
+    return task, network, history
+
+
+def carry_over(pretext: str, network: nn.Module, model: nn.Module) -> None:
+    """Give `model` what `network` has learned, in all layers but the last.
+
+    Args:
+        pretext: the task.
+        network: from `build_pretext`, trained.
+        model: a network of the same kind for the classes; changed in place.
+    """
+    training.transfer(network.state_dict(), model, prefix="encoder." if pretext == "simsiam" else "")
 
 
 def build_pretext(
@@ -291,7 +317,7 @@ def _pretrain_rate(config: PretrainConfig) -> Any:
 
 
 def _train(
-    config: PretrainConfig,
+    config: RunConfig,
     model: nn.Module,
     problem: build.Problem,
     plain: build.Problem,
@@ -301,8 +327,13 @@ def _train(
     progress: bool,
     device: str,
     precision: str,
+    order_at: Order | None = None,
 ) -> RunResult:
-    """Training with labels from the weights that `model` has; the same steps as `lt_lib.recipes.run`."""
+    """Training from the weights that `model` has; the same steps as `lt_lib.recipes.run`.
+
+    `problem` is what is trained on, `plain` the labelled set as the model expects it. An order of its own replaces the
+    one that the configuration describes.
+    """
     evaluation = {"test": problem.test}
     if problem.validation is not None:
         evaluation["validation"] = problem.validation
@@ -318,7 +349,7 @@ def _train(
         momentum=config.momentum,
         make_optimizer=build.build_optimizer(config),
         parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
-        order_at=build.build_order(config, problem.train_targets, problem.class_counts),
+        order_at=order_at or build.build_order(config, problem.train_targets, problem.class_counts),
         augment=problem.augment,
         evaluation=evaluation,
         evaluate_every=config.evaluate_every,
@@ -331,10 +362,10 @@ def _train(
         test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], plain.train))
     return _result(
         config,
-        problem.class_counts,
+        plain.class_counts,
         history,
         test=(test_logits, problem.test[1]),
-        train=(train_logits, problem.train_targets),
+        train=(train_logits, plain.train_targets),
         device=device,
         precision=precision,
         data_hash=problem.data_hash,

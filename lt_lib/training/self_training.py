@@ -71,8 +71,8 @@ def self_train(
         num_classes: classes of the task.
         train: called once for the base model and once for the final one; it must start from fresh weights each time.
         omega: weight :math:`\omega \ge 0` of a pseudo-labelled sample; 0 trains on the labelled samples alone.
-        counts_from: class counts for the loss of the final model (margins, deferred weights): of the "labelled" set
-            alone or of labels and pseudo-labels "joined", which is the authors' choice.
+        counts_from: class counts that the final training is given, for margins and deferred weights: of the "labelled"
+            set alone or of labels and pseudo-labels "joined", which is the authors' choice.
         epoch_size: samples per epoch of either training, so that both have equally many updates; if None, each model
             passes once over all that it is trained on, which gives the final one more.
         base: a trained base model; `train` makes it if None.
@@ -138,7 +138,7 @@ def mixed_order(labelled: int, unlabelled: int, omega: float, epoch_size: int | 
         if from_pool == 0:
             return known(epoch, rng)
         both = torch.cat([known(epoch, rng), labelled + guessed(epoch, rng)])
-        return both[torch.randperm(len(both), generator=rng)]
+        return both[torch.randperm(len(both), generator=rng, device=rng.device)]
 
     return order
 

@@ -51,7 +51,7 @@ def whole_passes(size: int, epoch_size: int) -> Order:
 
     def order(_epoch: int, rng: torch.Generator) -> Tensor:
         passes = max(1, -(-epoch_size // size))
-        return torch.cat([torch.randperm(size, generator=rng) for _ in range(passes)])[:epoch_size]
+        return torch.cat([torch.randperm(size, generator=rng, device=rng.device) for _ in range(passes)])[:epoch_size]
 
     return order
 
