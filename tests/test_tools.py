@@ -371,6 +371,70 @@ def test_figures_and_index_of_the_repository_agree(repository):
     assert figure_index.problems(repository) == []
 
 
+SOURCES = "source,kind,place,what,figures,notebooks,results,grids,published,reason\n"
+
+
+@pytest.fixture
+def sources(tree) -> Path:
+    """The tree with one line on a figure of a source, and all published tables on another."""
+    from lt_lib.claims import published, published_tables
+
+    (tree / "tools").mkdir()
+    (tree / "results").mkdir()
+    (tree / "notebooks" / "grids").mkdir()
+    (tree / "notebooks" / "grids" / "g.yaml").touch()
+    tables = " ".join(sorted({table for name in published_tables() for table in published(name)["table"]}))
+    lines = ["S0,figure,L1,A | picture,fixture,010,,g,,", f"Paper,table,table 1,Numbers,,,,,{tables},data withdrawn"]
+    (tree / "tools" / "sources.csv").write_text(SOURCES + "\n".join(lines) + "\n", encoding="utf-8")
+    figure_index.write_index(tree)
+    return tree
+
+
+def test_index_lists_what_the_sources_show_and_what_makes_it_again(sources):
+    assert figure_index.problems(sources) == []
+    text = (sources / "figures" / "INDEX.md").read_text(encoding="utf-8")
+    here = "[fixture](fixture.svg), [010](../notebooks/010_a.ipynb), grid [g](../notebooks/grids/g.yaml)"
+    assert rf"| S0 | L1 | A \| picture | {here} |  |" in text
+    assert text.index("## Figures") < text.index("| S0 |") < text.index("## Tables") < text.index("| Paper |")
+    assert text.splitlines()[-4].startswith("## Theorems")
+    assert text.count("data withdrawn") == 1
+    # The table that a grid makes is named as soon as it is there, and the index is then out of date.
+    (sources / "results" / "g.csv").touch()
+    assert figure_index.problems(sources) == [
+        "INDEX.md is not what the figures say; run `python -m tools.figure_index`"
+    ]
+    assert ", [g.csv](../results/g.csv), grid [g]" in figure_index.index_text(sources)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fixture,010", "fixtur,010", "sources.csv, S0, L1: no figures fixtur"),
+        ("fixture,010", "fixture,020", "sources.csv, S0, L1: no notebooks 020"),
+        (",010,,g,,", ",010,r.csv,g,,", "sources.csv, S0, L1: no results r.csv"),
+        (",010,,g,,", ",010,,h,,", "sources.csv, S0, L1: no grids h"),
+        ("crest_readme", "crest_reedme", "sources.csv, Paper, table 1: no published crest_reedme"),
+        ("crest_readme", "", "sources.csv: the published table crest_readme is not listed"),
+        ("data withdrawn", "", "sources.csv, Paper, table 1: neither what reproduces it nor why nothing does"),
+    ],
+)
+def test_a_line_on_the_sources_that_is_wrong_is_named(sources, old, new, message):
+    _edit(sources / "tools" / "sources.csv", old, new)
+    assert message in figure_index.problems(sources)
+
+
+def test_every_source_of_the_repository_has_what_makes_it_again_or_a_reason(repository):
+    assert figure_index.source_problems(repository) == []
+    entries = figure_index.source_entries(repository)
+    kinds = [entry["kind"] for entry in entries]
+    # The notes have 18 places with figures; the papers' tables and theorems come on top.
+    least = {"figure": 19, "table": 17, "theorem": 14}
+    assert set(kinds) == set(least)
+    assert all(kinds.count(kind) >= number for kind, number in least.items())
+    notes = {note for entry in entries for note in ("S0", "S1", "S2", "S3") if note in entry["source"]}
+    assert notes == {"S0", "S1", "S2", "S3"}
+
+
 # Makefile and scripts
 
 

@@ -1,21 +1,28 @@
-"""``figures/INDEX.md``: every figure with its notebook, data, profile and alt text.
+"""``figures/INDEX.md``: every figure with its notebook, data, profile and alt text, and what the sources show.
+
+The second part is ``tools/sources.csv``: every figure, table and theorem of the four notes and their papers, with what
+reproduces it here, or why nothing does.
 
 ``python -m tools.figure_index`` writes it, ``--check`` compares it with the files.
 """
 
 import argparse
+import csv
 import re
 import sys
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
+from lt_lib.claims import published, published_tables
 from lt_lib.plotting import data_digest, read_figure_data
 from tools.check import lecture_paths, read_notebook, shown_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 1_000_000
 _SUFFIXES = (".svg", ".png", ".csv")
+# Columns of sources.csv that hold names, several of them parted by blanks.
+_NAMED = ("figures", "notebooks", "results", "grids", "published")
 
 
 def index_text(root: Path) -> str:
@@ -52,8 +59,85 @@ def index_text(root: Path) -> str:
             str(round(size / 1024)),
             provenance["alt"],
         ]
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(_table_line(cells))
+    return "\n".join([*lines, *_sources_lines(root)]) + "\n"
+
+
+def source_entries(root: Path) -> list[dict[str, str]]:
+    """Lines of ``tools/sources.csv``; none without the file.
+
+    Args:
+        root: Top of the source tree.
+    """
+    path = root / "tools" / "sources.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def source_problems(root: Path) -> list[str]:
+    """Names in ``tools/sources.csv`` that do not exist, published tables that it leaves out, and empty lines.
+
+    Args:
+        root: Top of the source tree.
+
+    Returns:
+        One sentence per problem.
+    """
+    entries = source_entries(root)
+    tables = {table for name in published_tables() for table in published(name)["table"]}
+    known = {
+        "figures": {path.stem for path in (root / "figures").glob("*.svg")},
+        "notebooks": {path.name[:3] for path in lecture_paths(root)},
+        "results": {path.name for path in (root / "results").glob("*.csv")},
+        "grids": {path.stem for path in (root / "notebooks" / "grids").glob("*.yaml")},
+        "published": tables,
+    }
+    found: list[str] = []
+    for entry in entries:
+        where = f"sources.csv, {entry['source']}, {entry['place']}"
+        for column, names in known.items():
+            found.extend(f"{where}: no {column} {name}" for name in entry[column].split() if name not in names)
+        if not entry["reason"] and not any(entry[column] for column in _NAMED if column != "published"):
+            found.append(f"{where}: neither what reproduces it nor why nothing does")
+    listed = {name for entry in entries for name in entry["published"].split()}
+    found.extend(f"sources.csv: the published table {name} is not listed" for name in sorted(tables - listed))
+    return found if entries else []
+
+
+def _sources_lines(root: Path) -> list[str]:
+    """The second part of the index, as lines; none without ``tools/sources.csv``."""
+    entries = source_entries(root)
+    if not entries:
+        return []
+    notebooks = {path.name[:3]: path.name for path in lecture_paths(root)}
+    lines = ["", "# The sources' figures and tables", ""]
+    lines += [
+        "What the four notes (S0 to S3) and their papers show, and where it is made again here. A measured table has",
+        "the name of the grid that makes it; a grid without one has not been run, or not in full.",
+    ]
+    for kind, title in (("figure", "Figures"), ("table", "Tables"), ("theorem", "Theorems and formulas")):
+        lines += ["", f"## {title}", "", "| source | where | what | here | remarks |", "|---|---|---|---|---|"]
+        for entry in entries:
+            if entry["kind"] != kind:
+                continue
+            measured = [
+                f"{grid}.csv" for grid in entry["grids"].split() if (root / "results" / f"{grid}.csv").is_file()
+            ]
+            here = [f"[{name}]({name}.svg)" for name in entry["figures"].split()]
+            here += [f"[{name}](../notebooks/{notebooks.get(name, name)})" for name in entry["notebooks"].split()]
+            here += [f"[{name}](../results/{name})" for name in dict.fromkeys([*entry["results"].split(), *measured])]
+            here += [f"grid [{name}](../notebooks/grids/{name}.yaml)" for name in entry["grids"].split()]
+            here += [f"printed: `{name}`" for name in entry["published"].split()]
+            lines.append(
+                _table_line([entry["source"], entry["place"], entry["what"], ", ".join(here), entry["reason"]])
+            )
+    return lines
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
 def write_index(root: Path) -> None:
@@ -91,6 +175,7 @@ def problems(root: Path) -> list[str]:
                     found.append(f"{name}: its {key} in the stored notebook is not that of the data file")
     found.extend(f"{name}: shown by a stored notebook, but not in figures/" for name in sorted(set(shown) - set(names)))
     found.extend(f"{name}: no part of a figure" for name in sorted(files) if Path(name).suffix not in _SUFFIXES)
+    found.extend(source_problems(root))
     index = folder / "INDEX.md"
     if not found and names and (not index.is_file() or index.read_text(encoding="utf-8") != index_text(root)):
         found.append("INDEX.md is not what the figures say; run `python -m tools.figure_index`")
