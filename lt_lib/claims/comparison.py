@@ -117,6 +117,61 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
     return pd.DataFrame(found, columns=[*world, *columns])
 
 
+def row_orders(folder: str | os.PathLike[str] = "") -> Table:
+    """For rows of the ledger that rest on an order of two methods: that order in print and in our paired seeds.
+
+    The pair and the column of the published table that stand for a row are said in `row_orders.csv`. A row can need
+    more than this one pair; its verdict is not made here.
+
+    Args:
+        folder: as in `compare`.
+
+    Returns:
+        One line per row and measured world, or one per row where nothing was measured: row, better, worse, setting
+        (column of the published table), published (points between them), and of `orderings` dataset, profile, model,
+        pairs, ours, low, high and verdict.
+    """
+    import pandas as pd
+
+    measured = orderings(folder)
+    names = ["dataset", "profile", "model", "pairs", "ours", "low", "high", "verdict"]
+    found = []
+    for entry in read_table("row_orders"):
+        ratio = float(entry["imbalance_ratio"])
+        gap = _printed_gap(entry, ratio)
+        setting = f"{entry['dataset']}, {entry['imbalance_type'].replace('_', ' ')}, ratio {ratio:g}"
+        known = [int(entry["row"]), entry["better"], entry["worse"], setting, gap]
+        lines = measured[
+            (measured.dataset.map(_original) == entry["dataset"])
+            & (measured.imbalance_type == entry["imbalance_type"])
+            & (measured.imbalance_ratio == ratio)
+            & (measured.better.map(_method) == entry["better"])
+            & (measured.worse.map(_method) == entry["worse"])
+            & np.isclose(measured.published.astype(float), gap)
+        ]
+        found += [(*known, *line) for line in lines[names].itertuples(index=False)] or [(*known, *[None] * len(names))]
+    return pd.DataFrame(found, columns=["row", "better", "worse", "setting", "published", *names])
+
+
+def _printed_gap(entry: dict[str, str], ratio: float) -> float:
+    """Points between the two methods of an entry, in the first file that prints both."""
+    sides = []
+    for method in (entry["worse"], entry["better"]):
+        key: dict[str, Any] = dict.fromkeys(_CELL) | {"method": method, "imbalance_ratio": ratio}
+        key |= {name: entry[name] for name in ("dataset", "imbalance_type")}
+        # The cells of the grid are chosen by loss and beta; those of CReST by the protocol.
+        key |= {"loss": "sigmoid" if "igmoid" in method else "softmax", "protocol": "crest (5000, 10 %)"}
+        key |= {"beta": 0.9999} if method.startswith("CB") else {}
+        cells = [cell for cell in _published_cells(key) if _ERRORS[cell["metric"]] == "accuracy_last"]
+        sides.append({cell["file"]: cell["error"] for cell in reversed(cells)})
+    file = next(name for name in sides[0] if name in sides[1])
+    return float(sides[0][file] - sides[1][file])
+
+
+def _method(label: str) -> str:
+    return label.split(", ")[0]
+
+
 def costs(folder: str | os.PathLike[str] = "") -> Table:
     """What a measured run costs, by table, data set, profile, network and device.
 

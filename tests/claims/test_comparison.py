@@ -6,6 +6,7 @@ import pytest
 
 from lt_lib import recipes
 from lt_lib.claims import comparison, published, published_tables
+from lt_lib.claims.ledger import row
 
 
 def run(method, seed, error, **fields):
@@ -166,6 +167,20 @@ def test_tables_can_be_narrowed_and_may_be_missing(tmp_path):
     assert comparison.compare(tmp_path, datasets=["imdb"]).ours.tolist() == pytest.approx([40.0])
     assert comparison.compare(tmp_path, profile="small").ours.tolist() == pytest.approx([50.0])
     assert set(comparison.orderings(tmp_path, datasets=["svhn"]).columns) >= {"better", "worse", "verdict"}
+
+
+def test_rows_of_the_ledger_have_their_order_in_print_and_ours(tmp_path):
+    found = comparison.row_orders(tmp_path)
+    assert {row(number).id for number in found.row} == {*found.row}
+    assert (found.published > 0).all()
+    assert found.ours.isna().all()
+    gaps = {10: 4.33, 22: 2.01, 45: 9.6, 91: 2.49, 92: 18.98, 95: 6.67, 100: 13.62, 101: 10.86, 106: 3.14}
+    printed = found.set_index("row").published
+    assert {number: round(printed[number], 2) for number in gaps} == gaps
+    cells(tmp_path, {"ERM": [43.0, 44.0], "LDAM": [46.0, 46.5]}, dataset="cifar10-jpeg", profile="small")
+    found = comparison.row_orders(tmp_path).set_index("row")
+    assert found.loc[96, ["dataset", "pairs", "ours"]].tolist() == ["cifar10-jpeg", 2, pytest.approx(-2.75)]
+    assert found.drop(96).ours.isna().all()
 
 
 def test_costs_are_counted_by_device(tmp_path):
