@@ -14,9 +14,10 @@ from lt_lib.batch.doctor import examine
 from lt_lib.batch.engines import Engine, EngineError, ProcessEngine
 from lt_lib.batch.grid import Grid, load_grid
 from lt_lib.batch.object_place import open_place
+from lt_lib.batch.outcomes import in_words
 from lt_lib.batch.place import Place, storage_problem
 from lt_lib.batch.plan import Plan, make_plan, plan_text
-from lt_lib.batch.slurm import SlurmEngine
+from lt_lib.batch.slurm import SlurmEngine, array_script
 from lt_lib.batch.states import RunState, survey
 
 EXIT_CODES = (
@@ -43,8 +44,8 @@ def add_commands(groups: Any) -> None:
         default="local",
         metavar="local|sequential|slurm|k8s|ADDRESS",
         help="local (default): Dask's workers on this machine; sequential: one run after the other, without Dask; "
-        "slurm: one job per run; k8s: print a manifest whose pods share the work; or the address or the scheduler file "
-        "of a running Dask scheduler",
+        "slurm: one job per run, or a script with --emit; k8s: print a manifest whose pods share the work; or the "
+        "address or the scheduler file of a running Dask scheduler",
     )
     command.add_argument("--dry-run", action="store_true", help="show runs, what is done, and the expected cost")
     command.add_argument("--join", action="store_true", help="work beside another batch of this grid")
@@ -61,6 +62,12 @@ def add_commands(groups: Any) -> None:
         metavar="OPTION",
         help="slurm: a further option, --sbatch=--time=4:00:00",
     )
+    command.add_argument(
+        "--emit",
+        action="store_true",
+        help="slurm: print a script for sbatch instead, whose jobs share the runs and need no driver",
+    )
+    command.add_argument("--state", help="refuse if notebook or sources are not in this state, which --dry-run prints")
     command.add_argument("--image", help="k8s: container image that holds this library and the grid")
     command.add_argument("--volume", help="k8s: persistent volume claim that holds a place that is a folder")
     command.set_defaults(command=_guarded(_batch))
@@ -118,8 +125,17 @@ def _batch(options: argparse.Namespace) -> int:
         raise ValueError(f"`--workers` must be at least 1, got {options.workers}.")
     grid = load_grid(options.grid)
     plan, place = make_plan(grid), open_place(options.out)
+    if options.emit and options.scheduler != "slurm":
+        raise ValueError(f"`--emit` must be given with --scheduler slurm, got {options.scheduler!r}.")
+    if options.state not in (None, plan.pin):
+        raise ValueError(
+            f"`--state` must be that of the notebook and its sources, {plan.pin}, got {options.state!r}: they were "
+            "edited since. A script that names the state must be made again."
+        )
     if options.dry_run:
         return _dry_run(plan, place, options.workers)
+    if options.emit:
+        return _print_script(options, plan)
     if options.scheduler == "k8s":
         return _print_manifest(options, grid)
     make_engine = _engine_maker(options, grid)
@@ -167,14 +183,33 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
 
 
 def _slurm_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engine]:
+    folder, gpus = _slurm_place(options), grid.resources.gpus
+    return lambda: SlurmEngine(
+        folder, options.workers, gpus=gpus, options=options.sbatch, start_timeout=options.worker_timeout
+    )
+
+
+def _slurm_place(options: argparse.Namespace) -> Path:
     if options.workers is None:
         raise ValueError("`--workers` must say how many jobs there may be at once with --scheduler slurm.")
     if "://" in options.out:
         raise ValueError(f"`--out` must be a folder with --scheduler slurm, got {options.out!r}.")
-    folder, gpus = Path(options.out).resolve(), grid.resources.gpus
-    return lambda: SlurmEngine(
-        folder, options.workers, gpus=gpus, options=options.sbatch, start_timeout=options.worker_timeout
+    return Path(options.out).resolve()
+
+
+def _print_script(options: argparse.Namespace, plan: Plan) -> int:
+    text = array_script(
+        plan.grid.name,
+        options.grid.resolve(),
+        _slurm_place(options),
+        plan.pin,
+        jobs=options.workers,
+        cpus=plan.grid.resources.cpus,
+        gpus=plan.grid.resources.gpus,
+        options=options.sbatch,
     )
+    print(text, end="")
+    return driver.DONE
 
 
 def _print_manifest(options: argparse.Namespace, grid: Grid) -> int:
@@ -218,7 +253,7 @@ def _dry_run(plan: Plan, place: Place, workers: int | None) -> int:
         count = workers or max(1, _cores() // grid.resources.cpus)
         source = "as measured" if seconds else "as the grid says"
         total = rest * each / min(count, rest)
-        print(f"expected: {driver.in_words(each)} per run, {source}; {driver.in_words(total)} with {count} at once")
+        print(f"expected: {in_words(each)} per run, {source}; {in_words(total)} with {count} at once")
     return driver.DONE
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from lt_lib._paths import source_tree
 from lt_lib.batch.engines import Engine, EngineError
 from lt_lib.batch.grid import FILLED
-from lt_lib.batch.outcomes import describe, final_failure
+from lt_lib.batch.outcomes import describe, final_failure, in_words
 from lt_lib.batch.place import HEARTBEAT, Claim, Place
 from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_text, write_pin
 from lt_lib.batch.states import survey
@@ -24,6 +24,8 @@ DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Seconds before the next try when somebody else works on a run, and after a kernel that did not start (times tries).
 _BUSY_PAUSE, _START_PAUSE = 0.5, 1.0
+# Seconds without a line after which the driver says that it still works.
+_QUIET = 300.0
 
 
 @dataclass
@@ -130,7 +132,8 @@ class _Drive:
     """The state of one call of `run_batch`; everything that matters is on disk as well."""
 
     def __init__(self, plan: Plan, place: Place, session: str, claim: Claim | None, say: Callable[[str], None]) -> None:
-        self.plan, self.place, self.session, self.claim, self.say = plan, place, session, claim, say
+        self.plan, self.place, self.session, self.claim, self._say = plan, place, session, claim, say
+        self._said = time.monotonic()
         self.runs = {run.id: run for run in plan.runs}
         self.summary = Summary()
         self.pending: deque[str] = deque()
@@ -144,6 +147,9 @@ class _Drive:
         start = time.monotonic()
         self._look()
         if self.pending:
+            rest = f"{len(self.runs)} runs, {len(self.summary.cached)} done, {len(self.pending)} to run"
+            each = self.plan.grid.estimate
+            self.say(f"{self.plan.grid.name}: {rest}" + (f"; expected {in_words(each)} per run" if each else ""))
             with _catching(self.signals):
                 self._work(make_engine, start)
         unsettled = {*self.pending, *self.in_flight, *(run for _, run in self.waiting)}
@@ -188,6 +194,9 @@ class _Drive:
                 if self.stopping:
                     break
                 self._submit(engine, provenance)
+                if now - self._said > _QUIET:
+                    waiting = len(self.pending) + len(self.waiting)
+                    self.say(f"{self._settled()} {len(self.in_flight)} in work, {waiting} waiting{self._left()}")
                 for run, report in engine.collect(0.2):
                     self.in_flight.discard(run)
                     self._settle(run, report)
@@ -280,14 +289,21 @@ class _Drive:
         closing.join()
 
     def _progress(self, word: str, run: str, text: str) -> None:
+        self.say(f"{self._settled()} {word} {self._name(run)} {text}{self._left()}")
+
+    def say(self, line: str) -> None:
+        self._said = time.monotonic()
+        self._say(line)
+
+    def _settled(self) -> str:
         summary = self.summary
-        settled = len(summary.cached) + len(summary.done) + len(summary.failed)
-        line = f"[{settled}/{len(self.runs)}] {word} {self._name(run)} {text}"
-        left = len(self.runs) - settled
-        if summary.done and left:
-            rate = len(summary.done) / (time.monotonic() - self._begin)
-            line += f" - {in_words(left / rate)} left" if rate else ""
-        self.say(line)
+        return f"[{len(summary.cached) + len(summary.done) + len(summary.failed)}/{len(self.runs)}]"
+
+    def _left(self) -> str:
+        """The time that is left, at the pace of the runs that this call has done."""
+        summary, elapsed = self.summary, time.monotonic() - self._begin
+        left = len(self.pending) + len(self.waiting) + len(self.in_flight)
+        return f" - {in_words(left * elapsed / len(summary.done))} left" if summary.done and left else ""
 
     def _name(self, run: str) -> str:
         return describe_run(self.runs[run], self.plan.grid.varied)
@@ -341,10 +357,3 @@ def _provenance() -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if abs(value) != float("inf") else None
-
-
-def in_words(seconds: float) -> str:
-    """A time for reading."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

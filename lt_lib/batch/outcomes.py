@@ -44,6 +44,18 @@ def final_failure(outcomes: Sequence[Mapping[str, Any]], attempts: int) -> Mappi
     return None
 
 
+def in_words(seconds: float) -> str:
+    """A time for reading.
+
+    Example:
+        >>> in_words(42), in_words(600), in_words(9000)
+        ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def describe(outcome: Mapping[str, Any]) -> str:
     """One sentence on how an attempt ended.
 

@@ -113,6 +113,7 @@ def plan_text(plan: Plan) -> str:
             if grid.points and parameter.name in grid.points[0]
         },
         "attempts": grid.limits.attempts,
+        "estimate": grid.estimate,
         "runs": [{"id": run.id, "digest": run.digest, "parameters": dict(run.parameters)} for run in plan.runs],
     }
     return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"

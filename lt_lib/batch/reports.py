@@ -1,12 +1,14 @@
 """What a place holds, as text, JSON, Markdown and HTML, in words that need no knowledge of the engine."""
 
+import contextlib
 import html
 import json
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lt_lib.batch.outcomes import describe
+from lt_lib.batch.outcomes import describe, in_words
 from lt_lib.batch.place import Place
 from lt_lib.batch.states import STATES, RunState, count_states, survey
 
@@ -15,8 +17,9 @@ def status(place: Place) -> dict[str, Any]:
     """Where all grids of a place stand, as JSON.
 
     Returns:
-        For each grid the number of runs per state, what runs and what failed and why, seconds, the slowest cell and
-        the peak of memory; and whether another version of an environment took part.
+        For each grid the number of runs per state, what runs and for how long, what failed and why, the time that is
+        left while a batch works on it, seconds, the slowest cell and the peak of memory; and whether another version of
+        an environment took part.
     """
     grids = []
     for plan in place.plans():
@@ -31,6 +34,10 @@ def grid_status(place: Place, plan: Mapping[str, Any], states: Sequence[RunState
     seconds = [state.manifest["seconds"] for state in done]
     environments = {state.manifest.get("provenance", {}).get("environment_digest") for state in done}
     driver = place.holder(f"grid.{plan['grid']}")
+    driven = bool(driver and driver["alive"])
+    running = [_running(place, state, plan["varied"]) for state in states if state.state == "running"]
+    each = statistics.median(seconds) if seconds else plan.get("estimate")
+    waiting = sum(state.state in ("pending", "damaged") for state in states)
     slowest = max(done, key=lambda state: state.manifest["seconds"], default=None)
     largest = max(done, key=lambda state: state.manifest["peak_memory_mb"], default=None)
     return {
@@ -38,13 +45,14 @@ def grid_status(place: Place, plan: Mapping[str, Any], states: Sequence[RunState
         "notebook": plan["notebook"],
         "runs": len(states),
         "counts": count_states(list(states)),
-        "driven": bool(driver and driver["alive"]),
+        "driven": driven,
+        "seconds_left": _left(each, running, waiting) if driven else None,
         "seconds_median": statistics.median(seconds) if seconds else None,
         "seconds_total": round(sum(seconds), 3),
         "slowest": _slowest(place, slowest, plan["varied"]) if slowest else None,
         "peak_memory_mb": largest.manifest["peak_memory_mb"] if largest else None,
         "environments": len(environments),
-        "running": [name(state, plan["varied"]) for state in states if state.state == "running"],
+        "running": running,
         "failed": [
             {"run": name(state, plan["varied"]), "reason": state.reason}
             for state in states
@@ -60,19 +68,22 @@ def status_text(content: Mapping[str, Any]) -> str:
         counts = ", ".join(f"{grid['counts'][state]} {state}" for state in STATES if grid["counts"][state])
         lines.append(f"{grid['grid']} ({grid['notebook']}): {grid['runs']} runs: {counts}")
         if grid["driven"]:
-            lines.append("  a batch works on it now")
+            left = grid["seconds_left"]
+            lines.append("  a batch works on it now" + (f", about {in_words(left)} left" if left is not None else ""))
+        elif grid["counts"]["pending"] + grid["counts"]["damaged"] and not grid["running"]:
+            lines.append("  no batch works on it: the same `lt-lib batch` goes on with what is not done")
         if grid["seconds_median"] is not None:
             lines.append(
-                f"  {grid['seconds_median']:.1f} s per run (median), {grid['seconds_total']:.0f} s in all, "
+                f"  {_time(grid['seconds_median'])} per run (median), {_time(grid['seconds_total'])} in all, "
                 f"peak memory {grid['peak_memory_mb']:.0f} MB"
             )
         if grid["slowest"]:
             slow = grid["slowest"]
-            cell = f", of which {slow['cell_seconds']:.1f} s in cell {slow['cell']}" if slow["cell"] else ""
-            lines.append(f"  slowest: {slow['run']}: {slow['seconds']:.1f} s{cell}")
+            cell = f", of which {_time(slow['cell_seconds'])} in cell {slow['cell']}" if slow["cell"] else ""
+            lines.append(f"  slowest: {slow['run']}: {_time(slow['seconds'])}{cell}")
         if grid["environments"] > 1:
             lines.append(f"  done under {grid['environments']} different environments, see the manifests")
-        lines += [f"  running: {run}" for run in grid["running"]]
+        lines += [f"  running: {entry['run']}: {_progress(entry)}" for entry in grid["running"]]
         lines += [f"  failed: {entry['run']}: {entry['reason']}" for entry in grid["failed"]]
     return "\n".join(lines) or "no grids yet"
 
@@ -112,6 +123,50 @@ def name(state: RunState, varied: Sequence[str]) -> str:
     """A run by its id and by what sets it apart."""
     settings = " ".join(f"{key}={state.parameters[key]}" for key in varied)
     return f"{state.id} {settings}".rstrip()
+
+
+def _running(place: Place, state: RunState, varied: Sequence[str]) -> dict[str, Any]:
+    """A running run: which attempt it is, for how long, where, and the age of its checkpoint, as far as seen here."""
+    found: dict[str, Any] = {"run": name(state, varied), "attempt": None, "host": None}
+    found |= {"seconds": None, "checkpoint_age": None}
+    now = time.time()
+    for folder in place.attempts(state.id)[-1:]:
+        try:
+            note = json.loads((folder / "attempt.json").read_bytes())
+            found["seconds"] = max(0.0, round(now - note["started"], 3))
+            found["host"], found["attempt"] = note["host"].split(" ")[0], int(folder.name.partition("-")[0])
+        except (OSError, ValueError, KeyError):
+            continue
+    written = []
+    for path in (place.folder / "work" / state.id).rglob("*"):
+        with contextlib.suppress(OSError):
+            written += [path.stat().st_mtime] if path.is_file() else []
+    if written:
+        found["checkpoint_age"] = max(0.0, round(now - max(written), 3))
+    return found
+
+
+def _progress(entry: Mapping[str, Any]) -> str:
+    """How far a running run is, in words."""
+    parts = ["about to start" if entry["seconds"] is None else f"for {in_words(entry['seconds'])} on {entry['host']}"]
+    if (entry["attempt"] or 1) > 1:
+        parts.append(f"attempt {entry['attempt']}")
+    if entry["checkpoint_age"] is not None:
+        parts.append(f"checkpoint {in_words(entry['checkpoint_age'])} old")
+    return ", ".join(parts)
+
+
+def _left(each: float | None, running: Sequence[Mapping[str, Any]], waiting: int) -> float | None:
+    """Seconds until all is done, if every run takes as long as `each` and as many run at once as do now."""
+    if each is None or not running:
+        return None
+    begun = sum(max(0.0, each - (entry["seconds"] or 0.0)) for entry in running)
+    return (begun + waiting * each) / len(running)
+
+
+def _time(seconds: float) -> str:
+    """Seconds with a decimal where they are few."""
+    return f"{seconds:.1f} s" if seconds < 90 else in_words(seconds)
 
 
 def _slowest(place: Place, state: RunState, varied: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,15 @@
-"""Attempts as jobs of Slurm. Each job writes to the place itself: no port is opened, and it outlives the driver."""
+"""Attempts as jobs of Slurm, and a script for `sbatch` whose jobs share a grid. No port is opened by either.
+
+Slurm is used as it is, without Dask and dask-jobqueue between. There, the workers are jobs that connect to a scheduler
+in the driver: on a Slurm of one node it listened on every interface, unencrypted (dask-jobqueue 0.9.0, of August 2024,
+with distributed 2026.8), so that certificates would have to reach every node; and the jobs end with the driver. Here a
+job needs the folder that all nodes see and nothing else. It publishes its run itself, whether or
+not the driver still lives; Slurm's time limit and `scancel` reach the attempt, which ends in order and costs the run
+nothing; and each run asks for its own processors, GPUs and time.
+
+A job for each run waits in the queue each time. Where runs are short beside that, the script of `array_script` is the
+better way: few jobs, each doing one run after the other.
+"""
 
 import contextlib
 import json
@@ -154,6 +165,41 @@ def job_script(base: Path, run: str, cpus: int, gpus: float, options: Sequence[s
     ]
     words = [sys.executable, "-m", "lt_lib.batch.attempt", f"{base}.task.json", f"{base}.report.json"]
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), f"exec {shlex.join(words)} 2>&1", ""])
+
+
+def array_script(
+    name: str, grid: Path, place: Path, state: str, *, jobs: int, cpus: int, gpus: float, options: Sequence[str]
+) -> str:
+    """A script for `sbatch`: an array of jobs that share a grid, each doing one run after the other, without a driver.
+
+    What the jobs agree on is in the place: a run is claimed by one of them, and taken over if its job is killed. A job
+    that meets its time limit ends in order; sent in again, the script goes on with what is not done.
+
+    Args:
+        name: of the grid.
+        grid: path of the grid file, as all nodes see it.
+        place: the place, as all nodes see it.
+        state: of the notebook and its sources; the jobs refuse any other, so that an edit meanwhile does no harm.
+        jobs: how many there are.
+        cpus: processors of one job.
+        gpus: GPUs of one job, rounded up to whole ones.
+        options: lines for `#SBATCH`, after ours, so that they win.
+
+    Returns:
+        The text.
+    """
+    lines = [
+        f"--job-name=lt-{name}",
+        f"--array=1-{jobs}",
+        "--ntasks=1",
+        f"--cpus-per-task={cpus}",
+        *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
+        "--signal=B:TERM@30",
+        *options,
+    ]
+    words = [sys.executable, "-m", "lt_lib", "batch", str(grid), "--out", str(place)]
+    command = shlex.join([*words, "--scheduler", "sequential", "--join", "--state", state])
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), f"exec {command}", ""])
 
 
 def _queue(jobs: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

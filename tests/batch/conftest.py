@@ -2,6 +2,7 @@
 
 import pytest
 from batch.cases import write_grid
+from batch.world import Bench
 
 from lt_lib.batch.grid import load_grid
 from lt_lib.batch.place import Place
@@ -26,3 +27,11 @@ def place(tmp_path):
     place = Place(tmp_path / "place")
     place.open()
     return place
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Calls of `lt-lib` in a world of their own."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()

@@ -1,6 +1,10 @@
 """The commands on a place with made-up runs: what they say, and their exit status."""
 
 import json
+import os
+import re
+import shlex
+import time
 
 import pytest
 from batch.cases import fail, keep_plan, publish, write_grid
@@ -50,6 +54,31 @@ def test_status_in_words_and_as_json(place, filled, capsys):
         50.0,
         False,
     )
+
+
+def test_status_of_a_batch_at_work_says_how_far_it_is(place, make_test_plan, capsys):
+    plan = make_test_plan("axes: {x: [1, 2, 3]}\nestimate: 10min\n")
+    keep_plan(place, plan)
+    run = plan.runs[0].id
+    assert "no batch works on it" in call(capsys, "status", place.folder)[1]
+    claims = [place.claim(name, "s") for name in ("grid.g", run)]
+    assert f"running: {run} x=1.0: about to start" in call(capsys, "status", place.folder)[1]
+    fail(place, plan.runs[0], "kernel-died")
+    note = {"host": "here 1234", "started": time.time() - 120}
+    (place.new_attempt(run) / "attempt.json").write_text(json.dumps(note))
+    checkpoint = place.work_folder(run) / "checkpoint"
+    checkpoint.write_text("")
+    os.utime(checkpoint, (time.time() - 30, time.time() - 30))
+    code, said = call(capsys, "status", place.folder)
+    assert code == 1
+    # Eight minutes of the run that goes on, and ten of each that waits.
+    assert "a batch works on it now, about 28 min left" in said
+    assert re.search(f"running: {run} x=1.0: for 2 min on here, attempt 2, checkpoint 3[0-9] s old", said)
+    assert "no batch works on it" not in said
+    (grid,) = json.loads(call(capsys, "status", place.folder, "--json")[1])["grids"]
+    assert (grid["running"][0]["attempt"], round(grid["seconds_left"], -2)) == (2, 1700)
+    for claim in claims:
+        claim.release()
 
 
 def test_failures_name_every_attempt(place, filled, capsys):
@@ -110,6 +139,9 @@ def test_a_dry_run_shows_what_would_happen_and_makes_nothing(tmp_path, place, fi
         (["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "`--workers` must not be given with the address"),
         (["--scheduler", "sequental"], "`scheduler` must be tcp://HOST:PORT"),
         (["--scheduler", "slurm"], "`--workers` must say how many jobs there may be"),
+        (["--scheduler", "slurm", "--emit"], "`--workers` must say how many jobs there may be"),
+        (["--emit"], "`--emit` must be given with --scheduler slurm, got 'local'"),
+        (["--state", "abc"], "`--state` must be that of the notebook and its sources"),
         (["--scheduler", "k8s", "--workers", "2", "--image", "i"], "`--volume` must be given with --scheduler k8s"),
     ],
 )
@@ -139,6 +171,26 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys):
     code, said = call(capsys, "batch", path, "--out", tmp_path / "file" / "p", "--scheduler", "sequential")
     assert code == 4
     assert "Not a directory" in said
+
+
+def test_the_script_for_slurm_asks_for_what_a_run_needs_and_names_the_state_of_the_sources(tmp_path, capsys):
+    path = write_grid(tmp_path, "axes: {x: [1]}\nresources: {gpus: 0.5, cpus: 4}\n")
+    words = ["batch", path, "--out", tmp_path / "a place", "--scheduler", "slurm", "--workers", 3]
+    code, said = call(capsys, *words, "--emit", "--sbatch=--time=2:00:00")
+    lines = said.splitlines()
+    assert (code, lines[0], lines[-1].split()[0]) == (0, "#!/bin/bash", "exec")
+    assert {line.removeprefix("#SBATCH ") for line in lines[1:-1]} == {
+        "--job-name=lt-g", "--array=1-3", "--ntasks=1", "--cpus-per-task=4", "--gres=gpu:1", "--signal=B:TERM@30",
+        "--time=2:00:00",
+    }  # fmt: skip
+    assert not (tmp_path / "a place").exists()
+    # The jobs run a command that exists, with options that it knows, and refuse another state.
+    command = shlex.split(lines[-1])[4:]
+    assert call(capsys, *command, "--dry-run")[0] == 0
+    (tmp_path / "n.ipynb").write_text((tmp_path / "n.ipynb").read_text().replace("x / 10", "x / 11"))
+    code, said = call(capsys, *command, "--dry-run")
+    assert code == 2
+    assert "they were edited since" in said
 
 
 def test_the_manifest_for_kubernetes_makes_pods_that_share_the_work(tmp_path, capsys):

@@ -73,6 +73,19 @@ def test_all_runs_are_done_through_a_bounded_window_and_not_again(place, make_te
     assert (again.exit_code, len(again.cached), again.done) == (0, 5, {})
 
 
+def test_a_batch_says_what_it_is_about_to_do_and_that_it_still_works(place, make_test_plan, monkeypatch):
+    plan = make_test_plan("axes: {x: [1, 2, 3]}\nestimate: 10min\n")
+    publish(place, plan, plan.runs[0])
+    monkeypatch.setattr(driver, "_QUIET", -1.0)
+    _, _, said = drive(plan, place, succeeding(plan, place))
+    assert said.splitlines()[0] == "g: 3 runs, 1 done, 2 to run; expected 10 min per run"
+    assert "[1/3] 2 in work, 0 waiting" in said
+    assert "[2/3] 1 in work, 0 waiting - " in said
+    monkeypatch.undo()
+    (place.run_folder(plan.runs[0].id) / "manifest.json").unlink()
+    assert "in work" not in drive(plan, place, succeeding(plan, place))[2]
+
+
 def test_what_another_batch_finished_counts_as_done(place, make_test_plan):
     plan = make_test_plan("axes: {x: [1, 2]}\n")
     publish(place, plan, plan.runs[0])

@@ -1,6 +1,5 @@
 """Faults, each injected for real into a batch of real kernels: nothing is lost, published twice or left behind."""
 
-import contextlib
 import json
 import os
 import re
@@ -9,110 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from batch.cases import RESULT, write_grid
+from batch.cases import RESULT
+from batch.world import SLEEP, parent_of, start_scheduler
 
 from lt_lib.batch.place import Place
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")]
-SLEEP = "import time\ntime.sleep(x)\n"
-
-
-class Bench:
-    """Calls of `lt-lib` in a world of their own, which can be searched for what they left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.place = Place(folder / "place")
-        self.sockets = Path(tempfile.mkdtemp(prefix="lt", dir="/tmp"))
-        self.environment = {**os.environ, "LT_BENCH": folder.name, "XDG_RUNTIME_DIR": str(self.sockets)}
-        self.children: list[subprocess.Popen] = []
-
-    def grid(self, text: str, *cells: str) -> Path:
-        return write_grid(self.folder / "grid", text, *cells)
-
-    def start(self, *words: object, **options: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", *map(str, words)]
-        child = subprocess.Popen(
-            command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
-        )
-        self.children.append(child)
-        return child
-
-    def batch(self, grid: Path, *words: object, scheduler: str = "sequential", **options: object) -> subprocess.Popen:
-        out = ["--out", self.place.folder, "--scheduler", scheduler]
-        return self.start("lt_lib", "batch", grid, *out, *words, **options)
-
-    def run(self, grid: Path, *words: object, **options: object) -> tuple[int, str]:
-        return self.finish(self.batch(grid, *words, **options))
-
-    def finish(self, child: subprocess.Popen) -> tuple[int, str]:
-        said, _ = child.communicate(timeout=120)
-        return child.returncode, said
-
-    def wait_for(self, condition, seconds: float = 60.0):
-        limit = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < limit, "the moment to inject the fault did not come"
-            time.sleep(0.05)
-        return found
-
-    def attempts(self) -> list[dict]:
-        """Attempts whose kernel runs now."""
-        found = []
-        for path in self.place.folder.glob("attempts/*/*/attempt.json"):
-            with contextlib.suppress(OSError, ValueError):
-                note = json.loads(path.read_text())
-                if "kernel" in note and not (path.parent / "outcome.json").exists():
-                    found.append({**note, "folder": path.parent})
-        return found
-
-    def manifests(self) -> list[dict]:
-        return [json.loads(path.read_text()) for path in sorted(self.place.folder.glob("runs/*/manifest.json"))]
-
-    def processes(self) -> list[str]:
-        """Command lines of everything that was started by this bench and lives."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                state = (path / "stat").read_text().rpartition(")")[2].split()[0]
-                environment = (path / "environ").read_bytes().split(b"\0")
-                if f"LT_BENCH={self.folder.name}".encode() in environment and state not in "ZX":
-                    found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        return found
-
-    def assert_nothing_is_left(self, seconds: float = 3.0) -> None:
-        limit = time.monotonic() + seconds
-        while time.monotonic() < limit and self.processes():
-            time.sleep(0.1)
-        assert self.processes() == []
-        assert list(self.sockets.glob("lt-kernel*")) == []
-        assert list((self.place.folder / "claims").iterdir()) == []
-
-    def close(self) -> None:
-        for child in self.children:
-            if child.poll() is None:
-                child.kill()
-            child.communicate()
-        shutil.rmtree(self.sockets)
-
-
-@pytest.fixture
-def bench(tmp_path):
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
-
-
-def parent_of(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
 
 ENDS = """
 import os, signal, sys
@@ -236,25 +141,6 @@ def test_row_5_a_killed_driver_leaves_no_orphan_and_its_finished_runs(bench):
     ended = [past["kind"] for manifest in bench.manifests() for past in manifest["earlier_attempts"]]
     assert set(ended) <= {"interrupted"}
     bench.assert_nothing_is_left()
-
-
-def start_scheduler(bench):
-    """A scheduler and three workers, each a process of its own."""
-    file = bench.folder / "scheduler.json"
-    quiet = {"cwd": bench.folder}
-    scheduler = bench.start(
-        "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0",
-        "--scheduler-file", file, **quiet,
-    )  # fmt: skip
-    bench.wait_for(file.exists)
-    workers = [
-        bench.start(
-            "dask", "worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-            "--memory-limit", "0", "--death-timeout", "10", **quiet,
-        )
-        for _ in range(3)
-    ]  # fmt: skip
-    return file, scheduler, workers
 
 
 def test_three_separate_workers_one_killed_and_then_row_6_the_scheduler_killed(bench):
@@ -563,6 +449,28 @@ def test_row_22_a_queue_that_never_starts_a_job_is_an_engine_without_workers(ben
     code, said = bench.run(grid, "--workers", 1, "--worker-timeout", 1, scheduler="slurm")
     assert code == 3
     assert re.search(message, said)
+
+
+def test_row_22_jobs_of_an_emitted_script_share_a_grid_and_go_on_after_a_time_limit(bench):
+    grid = bench.grid("axes: {x: [2, 2.1, 2.2]}\nlimits: {attempts: 1}\n", SLEEP, RESULT)
+    code, script = bench.run(grid, "--workers", 2, "--emit", scheduler="slurm")
+    assert code == 0, script
+    path = bench.folder / "jobs.sh"
+    path.write_text(script)
+
+    def send() -> list[subprocess.Popen]:
+        """What Slurm does with the two jobs of the array."""
+        return [bench.start_program("bash", path) for _ in range(2)]
+
+    jobs = send()
+    attempt = bench.wait_for(bench.attempts)[0]
+    (ended,) = [job for job in jobs if job.pid == parent_of(attempt["pid"])]
+    ended.terminate()  # what the time limit does
+    assert {job is ended: bench.finish(job)[0] for job in jobs} == {True: 143, False: 0}
+    assert [past["kind"] for manifest in bench.manifests() for past in manifest["earlier_attempts"]] == ["interrupted"]
+    assert len(bench.manifests()) == 3
+    assert [bench.finish(job)[0] for job in send()] == [0, 0]
+    bench.assert_nothing_is_left()
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(bench, repository):
