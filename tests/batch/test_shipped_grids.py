@@ -143,7 +143,7 @@ def test_the_self_training_table_has_the_cells_of_the_published_one(repository):
     for config in pooled:
         labelled = counts.exponential_counts(config.n_max, 10, config.imbalance_ratio)
         sizes, outside = config.pool_spec.sizes(int(labelled.sum()), 10)
-        # CINIC-10 has 7,000 images from ImageNet per class and split; of SVHN's extra split no class is asked a fiftieth.
+        # CINIC-10 has 7,000 images from ImageNet per class and split; SVHN's extra split has more than enough.
         assert sizes.max() <= (len(CINIC_SPLITS) * 7000 if config.dataset == "cifar10" else 531131 / 50)
         assert outside == 0
     svhn = next(c for c in pooled if (c.dataset, c.imbalance_ratio) == ("svhn", 50.0))
