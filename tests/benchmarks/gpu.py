@@ -1,0 +1,519 @@
+"""All that is to be measured on a GPU, with one command.
+
+    python tests/benchmarks/gpu.py --out results/gpu-bench.json --dataset folder:data/cifar10-jpeg
+
+Sections: device, equality, floors, steps, run, together, fixmatch, precision. Each is on its own, and the report is
+written after each, so that a time limit loses nothing but the section at work; an error is part of the report. Without
+`--dataset`, images are made: right for times, too easy for accuracies. `--smoke` runs everything in miniature on a CPU:
+it shows that the script works and measures nothing of interest.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from floors import Ceilings, count, floor_seconds, measure_ceilings, median_seconds
+
+from lt_lib import data, models, recipes, training
+from lt_lib._paths import write_whole
+from lt_lib.data import strong_augment
+from lt_lib.models.wide_resnet import decay_without_norm
+from lt_lib.recipes import build
+
+SECTIONS = ("device", "equality", "floors", "steps", "run", "together", "fixmatch", "precision")
+WAYS = ("plain", "graph", "compile")
+WARM = 5  # epochs after which both sizes of batch have been recorded
+_barrier: Any = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large everything is.
+
+    Attributes:
+        model: supervised network.
+        wide: depth and width of the semi-supervised one.
+        batch: of the supervised network.
+        labelled: per semi-supervised step; seven times as many unlabelled.
+        n_max: samples of the largest class.
+        test: images of the test set.
+        side: of an image.
+        epochs: of a timed training.
+        run_epochs: of the full run.
+        steps: of a semi-supervised epoch.
+        at_once: numbers of trainings side by side.
+        ways_at_once: how they share the device.
+        seeds: of the comparison of number formats.
+        matrix: rows of the product that measures the rate.
+        gigabytes: of the copy that measures the bandwidth.
+    """
+
+    model: str = "resnet32"
+    wide: tuple[int, int] = (28, 2)
+    batch: int = 128
+    labelled: int = 64
+    n_max: int = 5000
+    test: int = 10_000
+    side: int = 32
+    epochs: int = 12
+    run_epochs: int = 200
+    steps: int = 40
+    at_once: tuple[int, ...] = (1, 2, 4, 8, 16)
+    ways_at_once: tuple[str, ...] = ("threads", "processes")
+    seeds: int = 5
+    matrix: int = 8192
+    gigabytes: float = 8.0
+
+
+SMOKE = Sizes(
+    model="resnet8", wide=(10, 1), batch=64, labelled=2, n_max=100, test=20, side=8, epochs=6, run_epochs=2, steps=5,
+    at_once=(1, 2), ways_at_once=("threads",), seeds=2, matrix=64, gigabytes=0.001,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every section gets."""
+
+    sizes: Sizes
+    device: str
+    dataset: data.Dataset
+    ways: tuple[str, ...]
+    precision_epochs: int
+
+    @property
+    def precision(self) -> str:
+        """The number format that is timed."""
+        return "bfloat16" if self.device == "cuda" else "float32"
+
+    def config(self, **changes: Any) -> recipes.RunConfig:
+        """The papers' protocol on long-tailed images at ratio 100."""
+        protocol = {
+            "dataset": self.dataset.name,
+            "model": self.sizes.model,
+            "batch_size": self.sizes.batch,
+            "n_max": self.sizes.n_max,
+            "device": self.device,
+            "precision": self.precision,
+        }
+        return recipes.preset("cifar-paper", "ERM", **(protocol | changes))
+
+
+def main() -> int:
+    """Run the chosen sections; exit status 1 if one of them failed or, on a GPU, a target was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="report, JSON")
+    parser.add_argument("--dataset", default="", help="name understood by lt_lib.data.load; images are made without it")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY", help="ways of running steps")
+    parser.add_argument("--precision-epochs", type=int, default=200, help="length of the paired runs")
+    parser.add_argument("--smoke", action="store_true", help="everything in miniature, on a CPU")
+    arguments = parser.parse_args()
+    if not arguments.smoke and not torch.cuda.is_available():
+        parser.error("no GPU can be used here; --smoke checks the script on a CPU")
+    sizes = SMOKE if arguments.smoke else Sizes()
+    bench = Bench(
+        sizes=sizes,
+        device="cpu" if arguments.smoke else "cuda",
+        dataset=data.load(arguments.dataset) if arguments.dataset else made_images(sizes),
+        ways=tuple(way for way in arguments.ways if not (arguments.smoke and way == "compile")),
+        precision_epochs=2 if arguments.smoke else arguments.precision_epochs,
+    )
+    title = "CPU self-check in miniature; its times mean nothing" if arguments.smoke else "measured on a GPU"
+    report: dict[str, Any] = {"what": title, "data": bench.dataset.name, "sections": {}}
+    for name in arguments.sections:
+        started = time.perf_counter()
+        try:
+            section = _FUNCTIONS[name](bench)
+        except Exception as error:  # the other sections are still worth their time
+            section = {"error": f"{type(error).__name__}: {error}", "where": traceback.format_exc().splitlines()[-12:]}
+        section["section_seconds"] = round(time.perf_counter() - started, 2)
+        report["sections"][name] = section
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(arguments.out, json.dumps(report, indent=1) + "\n")
+        print(f"== {name}\n{json.dumps(section, indent=1)}", flush=True)
+    failed = [name for name, section in report["sections"].items() if "error" in section]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    if arguments.smoke:  # in miniature no target means anything
+        return int(bool(failed))
+    judged = [row for section in report["sections"].values() for row in section.get("targets", [])]
+    for row in judged:
+        print(f"{'met' if row['met'] else 'MISSED':<7}{row['what']}: {row['value']} (target {row['target']})")
+    return int(bool(failed) or not all(row["met"] for row in judged))
+
+
+def made_images(sizes: Sizes) -> data.Dataset:
+    """Ten classes of noisy images around a coarse pattern each, in the number and shape of CIFAR-10."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 256, (10, 4, 4, 3)).repeat(sizes.side // 4, axis=1).repeat(sizes.side // 4, axis=2)
+
+    def split(per_class: int) -> data.Split:
+        targets = np.arange(10).repeat(per_class)
+        noise = rng.integers(0, 256, (len(targets), sizes.side, sizes.side, 3), dtype=np.uint8)
+        images = np.empty_like(noise)
+        for first in range(0, len(targets), 5000):
+            part = slice(first, first + 5000)
+            images[part] = (0.15 * patterns[targets[part]] + 0.85 * noise[part]).astype(np.uint8)
+        return data.Split(images, targets)
+
+    names = tuple(f"pattern {number}" for number in range(10))
+    return data.Dataset("made", split(sizes.n_max), split(sizes.test // 10), 10, names)
+
+
+def device_section(bench: Bench) -> dict[str, Any]:
+    """What is measured on."""
+    found = {
+        "device": training.describe_device(bench.device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+    }
+    if bench.device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "multiprocessors": properties.multi_processor_count,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+        }
+    return found
+
+
+def equality_section(bench: Bench) -> dict[str, Any]:
+    """Losses and gradients on the device as on the CPU; recorded steps as plain ones, in float32 without shortcuts."""
+    config, counts = bench.config(epochs=4), np.array([50, 20, 5, 1])
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(256, 4, generator=generator).tanh()
+    targets = torch.randint(4, (256,), generator=generator)
+    worst = {}
+    for method in recipes.METHODS:
+        values = []
+        for device in ("cpu", bench.device):
+            loss = build.build_loss(recipes.method_config(method, config, beta=0.9), counts, device)(3)
+            leaf = logits.clone().to(device).requires_grad_()
+            value = loss(leaf, targets.to(device))
+            value.backward()
+            values.append(torch.cat([value.detach().reshape(1), leaf.grad.flatten()]).cpu())  # type: ignore[union-attr]
+        worst[method] = float((values[1] - values[0]).norm() / values[0].norm())
+    histories = {}
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        for way in bench.ways:
+            result = recipes.run(bench.config(epochs=6, precision="float32"), dataset=bench.dataset, execution=way)
+            histories[way] = result.curves["train_loss"]
+    plain = np.array(histories["plain"]) if "plain" in histories else np.full(6, np.nan)
+    drift = {way: (np.abs(np.array(losses) - plain) / plain).tolist() for way, losses in histories.items()}
+    largest = max(worst.values())
+    rows = [target("losses and gradients, CPU against device, largest relative difference", largest, 1e-5, "<=")]
+    rows += [
+        target(f"first epoch, {way} against plain steps in float32, relative difference", drift[way][0], 1e-3, "<=")
+        for way in bench.ways
+        if way != "plain" and "plain" in drift
+    ]
+    return {"loss_difference": worst, "training_loss": histories, "relative_drift_per_epoch": drift, "targets": rows}
+
+
+def floors_section(bench: Bench) -> dict[str, Any]:
+    """What the device can do, and the least time of both kinds of steps."""
+    ceilings = _ceilings(bench)
+    return {
+        "teraflops": round(ceilings.flops / 1e12, 2),
+        "terabytes_per_second": round(ceilings.bytes / 1e12, 4),
+        "supervised": _floor(bench, _network(bench), bench.sizes.batch, ceilings),
+        "fixmatch": _floor(bench, _wide(bench), 15 * bench.sizes.labelled, ceilings),
+    }
+
+
+def _ceilings(bench: Bench) -> Ceilings:
+    return measure_ceilings(bench.device, size=bench.sizes.matrix, gigabytes=bench.sizes.gigabytes)
+
+
+def _network(bench: Bench) -> torch.nn.Module:
+    return models.CifarResNet(int(bench.sizes.model.removeprefix("resnet")), 10)
+
+
+def _wide(bench: Bench) -> torch.nn.Module:
+    return models.WideResNet(*bench.sizes.wide, 10)
+
+
+def _floor(bench: Bench, network: torch.nn.Module, batch: int, ceilings: Ceilings) -> dict[str, Any]:
+    layers = count(network, (batch, 3, bench.sizes.side, bench.sizes.side))
+    times = floor_seconds(layers, ceilings)
+    return {
+        "gigaflops": sum(layer.flops for layer in layers) / 1e9,
+        "gigabytes": sum(layer.bytes for layer in layers) / 1e9,
+        **{f"{name}_ms": 1000 * value for name, value in times.items()},
+        "heaviest_layers": [asdict(layer) for layer in sorted(layers, key=lambda layer: -layer.bytes)[:5]],
+    }
+
+
+def steps_section(bench: Bench) -> dict[str, Any]:
+    """Time of one supervised step in each way, with cuDNN's choice of algorithms by rule and by trial."""
+    floor = _floor(bench, _network(bench), bench.sizes.batch, _ceilings(bench))["floor_ms"]
+    rows = {}
+    for way, trial in itertools.product(bench.ways, (False, True) if bench.device == "cuda" else (False,)):
+        torch.backends.cudnn.benchmark = trial
+        started = time.perf_counter()
+        stamps = train_stamps((bench.config(), bench.sizes.epochs, way), dataset=bench.dataset)
+        rows[f"{way}{', algorithms by trial' if trial else ''}"] = _step_row(
+            stamps, _steps_per_epoch(bench), floor, time.perf_counter() - started
+        )
+    torch.backends.cudnn.benchmark = False
+    return {"floor_ms": floor, "ways": rows}
+
+
+def _step_row(stamps: list[float], steps: int, floor: float, seconds: float) -> dict[str, float]:
+    durations = [second - first for first, second in itertools.pairwise(stamps)]
+    settled = durations[len(durations) // 2 :]  # the first epochs warm up and record
+    step = 1000 * statistics.median(settled) / steps
+    return {
+        "step_ms": step,
+        "spread_ms": 1000 * (max(settled) - min(settled)) / steps,
+        "share_of_floor": floor / step,
+        "first_epoch_s": durations[0],
+        "warm_up_s": max(0.0, seconds - len(durations) * statistics.median(settled)),
+    }
+
+
+def train_stamps(
+    job: tuple[recipes.RunConfig, int, str], *, dataset: data.Dataset, meet: Callable[[], object] | None = None
+) -> list[float]:
+    """Train without evaluation, and return when each epoch began; the host has waited for the device by then.
+
+    Trainings that are timed side by side wait for each other once they are warm, by calling `meet`.
+    """
+    config, epochs, way = job
+    problem = build.build_problem(config, config.device, dataset)
+    model = build.build_model(config, problem.input_shape, len(problem.class_counts))
+    model = model.to(memory_format=torch.channels_last)
+    stamps: list[float] = []
+
+    def rate(epoch: int) -> float:
+        if meet is not None and epoch == WARM:
+            meet()
+        stamps.append(time.time())
+        return 0.01
+
+    training.fit(
+        model,
+        problem.train,
+        problem.train_targets,
+        loss_at=build.build_loss(config, problem.class_counts, config.device),
+        learning_rate_at=rate,
+        epochs=epochs,
+        rng=torch.Generator(config.device).manual_seed(config.seed),
+        batch_size=config.batch_size,
+        augment=problem.augment,
+        parameters=models.parameter_groups(model, config.weight_decay),
+        fabric=training.make_fabric(config.device, config.precision),
+        execution=way,
+    )
+    return [*stamps[1:], time.time()]  # the first call asked for the rate that the optimiser is made with
+
+
+def _steps_per_epoch(bench: Bench) -> int:
+    samples = int(recipes.draw_subset(bench.config(), bench.dataset).class_counts.sum())
+    return -(-samples // bench.sizes.batch)
+
+
+def run_section(bench: Bench) -> dict[str, Any]:
+    """A full run at ratio 100, evaluated after every epoch, in each recorded way; everything is warm."""
+    config, rows = bench.config(epochs=bench.sizes.run_epochs), {}
+    for way in [way for way in bench.ways if way != "plain"]:
+        # Warm: libraries are loaded, kernels compiled. The graphs of a run are its own, and part of its time.
+        recipes.run(bench.config(epochs=1), dataset=bench.dataset, execution=way)
+        result = recipes.run(config, dataset=bench.dataset, execution=way)
+        rows[way] = {
+            "seconds": result.seconds,
+            "steps": config.epochs * _steps_per_epoch(bench),
+            "accuracy_last": result.accuracy_last,
+            "evaluations": len(result.curves["evaluated"]),
+        }
+    best = min(row["seconds"] for row in rows.values())
+    return {"ways": rows, "targets": [target("full run, seconds after warm-up, evaluation included", best, 30, "<=")]}
+
+
+def together_section(bench: Bench) -> dict[str, Any]:
+    """Steps per second of several trainings at once, over the time in which all of them train."""
+    way = "graph" if "graph" in bench.ways else bench.ways[-1]
+    rows, steps = {}, _steps_per_epoch(bench)
+    for how, number in itertools.product(bench.sizes.ways_at_once, bench.sizes.at_once):
+        jobs = [(bench.config(seed=seed), WARM + bench.sizes.epochs, way) for seed in range(number)]
+        try:
+            stamps = _at_once(jobs, bench.dataset, how)
+        except Exception as error:  # such as a device without room for more
+            rows[f"{number} {how}"] = {"error": f"{type(error).__name__}: {error}"}
+            continue
+        begin, end = max(one[WARM] for one in stamps), min(one[-1] for one in stamps)
+        done = sum(_fraction_of_epochs(one, begin, end) for one in stamps)
+        rows[f"{number} {how}"] = {"steps_per_second": steps * done / (end - begin)}
+    speeds = {name: row["steps_per_second"] for name, row in rows.items() if "steps_per_second" in row}
+    single = max(speed for name, speed in speeds.items() if name.startswith("1 "))
+    best = max(speeds, key=speeds.__getitem__)
+    return {
+        "way": way,
+        "rows": rows,
+        "best": best,
+        "targets": [target(f"throughput of {best} / of one", speeds[best] / single, 4, ">=")],
+    }
+
+
+def _at_once(jobs: list, dataset: data.Dataset, how: str) -> list[list[float]]:
+    if how == "threads":
+        barrier = threading.Barrier(len(jobs), timeout=120)
+        with ThreadPoolExecutor(len(jobs)) as threads:
+            return list(threads.map(partial(train_stamps, dataset=dataset, meet=barrier.wait), jobs))
+    fresh = multiprocessing.get_context("spawn")
+    shared = fresh.Barrier(len(jobs), timeout=120)
+    with ProcessPoolExecutor(len(jobs), mp_context=fresh, initializer=_remember, initargs=(shared,)) as processes:
+        return list(processes.map(partial(_stamps_in_process, dataset=dataset), jobs))
+
+
+def _remember(barrier: Any) -> None:
+    """Keep the barrier that the processes share; it can only be handed over when a process starts."""
+    global _barrier
+    _barrier = barrier
+
+
+def _stamps_in_process(job: Any, *, dataset: data.Dataset) -> list[float]:
+    return train_stamps(job, dataset=dataset, meet=_barrier.wait)
+
+
+def _fraction_of_epochs(stamps: list[float], begin: float, end: float) -> float:
+    """Epochs done between two times, parts of epochs included."""
+    return sum(
+        max(0.0, min(second, end) - max(first, begin)) / (second - first)
+        for first, second in itertools.pairwise(stamps)
+    )
+
+
+def fixmatch_section(bench: Bench) -> dict[str, Any]:
+    """Time of one FixMatch step with all its views, average and alignment, against the floor of its network alone."""
+    sizes = bench.sizes
+    floor = _floor(bench, _wide(bench), 15 * sizes.labelled, _ceilings(bench))["floor_ms"]
+    rows = {}
+    for way in bench.ways:
+        started = time.perf_counter()
+        stamps = _fixmatch_stamps(bench, way)
+        rows[way] = _step_row(stamps, sizes.steps, floor, time.perf_counter() - started)
+    best = max(row["share_of_floor"] for row in rows.values())
+    views = _views_alone(bench)
+    return {
+        "floor_ms": floor,
+        "ways": rows,
+        "views_alone_plain_ms": views,
+        "targets": [target("FixMatch step, share of the floor", best, 0.4, ">=")],
+    }
+
+
+def _pool(bench: Bench) -> torch.Tensor:
+    inputs: Any = bench.dataset.train.inputs
+    images = torch.from_numpy(inputs[: 20 * 15 * bench.sizes.labelled])
+    return images.to(bench.device).permute(0, 3, 1, 2)
+
+
+def _fixmatch_stamps(bench: Bench, way: str) -> list[float]:
+    sizes, pool = bench.sizes, _pool(bench)
+    stamps: list[float] = []
+
+    def rate(step: int) -> float:
+        if step % sizes.steps == 0:
+            stamps.append(time.time())
+        return 0.03
+
+    model = _wide(bench).to(bench.device, memory_format=torch.channels_last)
+    positions = torch.arange(sizes.labelled, device=bench.device)
+    stream = training.Stream(
+        labelled=positions,
+        labels=positions % 10,
+        unlabelled=torch.arange(len(pool), device=bench.device),
+        rng=torch.Generator(bench.device).manual_seed(0),
+    )
+    training.fit_semi(
+        model,
+        pool,
+        stream,
+        rule=training.fixmatch(0.95),
+        weak=strong_augment.weak_view(),
+        strong=strong_augment.strong_view(),
+        learning_rate_at=rate,
+        epochs=sizes.epochs,
+        steps_per_epoch=sizes.steps,
+        num_classes=10,
+        batch_size=sizes.labelled,
+        alignment=torch.full((10,), 0.1),
+        parameters=decay_without_norm(model, 5e-4),
+        fabric=training.make_fabric(bench.device, bench.precision),
+        execution=way,
+    )
+    return [*stamps[1:], time.time()]
+
+
+def _views_alone(bench: Bench) -> float:
+    """Milliseconds of the views of a step, run by the host."""
+    pool, rng = _pool(bench), torch.Generator(bench.device).manual_seed(0)
+    batch = pool[: 7 * bench.sizes.labelled]
+    weak, strong = strong_augment.weak_view(), strong_augment.strong_view()
+    return 1000 * median_seconds(lambda: (weak(batch, rng), strong(batch, rng)), bench.device, repeats=10)
+
+
+def precision_section(bench: Bench) -> dict[str, Any]:
+    """Accuracy of bfloat16 against float32 training in paired seeds."""
+    from scipy import stats
+
+    rows, way = [], "graph" if "graph" in bench.ways else bench.ways[-1]
+    for seed in range(bench.sizes.seeds):
+        scores = {}
+        for precision in ("float32", "bfloat16"):
+            config = bench.config(seed=seed, precision=precision, epochs=bench.precision_epochs, evaluate_every=1000)
+            scores[precision] = recipes.run(config, dataset=bench.dataset, execution=way).accuracy_last
+        rows.append(scores)
+        print(f"seed {seed}: {scores}", flush=True)
+    differences = 100 * np.array([row["bfloat16"] - row["float32"] for row in rows])
+    half = stats.t.ppf(0.95, len(rows) - 1) * differences.std(ddof=1) / np.sqrt(len(rows))
+    low, high = float(differences.mean() - half), float(differences.mean() + half)
+    outside = max(abs(low), abs(high))
+    return {
+        "epochs": bench.precision_epochs,
+        "rows": rows,
+        "mean_difference_points": float(differences.mean()),
+        "interval_90": [low, high],
+        "targets": [target("bfloat16 - float32, farther end of the 90 % interval, points", outside, 1.0, "<=")],
+    }
+
+
+def target(what: str, value: float, limit: float, kind: str) -> dict[str, Any]:
+    """A measured value against what it has to reach ("<=" or ">=")."""
+    met = value <= limit if kind == "<=" else value >= limit
+    return {"what": what, "value": float(f"{value:.4g}"), "target": f"{kind} {limit:g}", "met": bool(met)}
+
+
+_FUNCTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "device": device_section,
+    "equality": equality_section,
+    "floors": floors_section,
+    "steps": steps_section,
+    "run": run_section,
+    "together": together_section,
+    "fixmatch": fixmatch_section,
+    "precision": precision_section,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
