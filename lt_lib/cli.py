@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from lt_lib import data
 from lt_lib.batch import _commands as batch_commands
@@ -72,6 +73,28 @@ def _claims(options: argparse.Namespace) -> int:
     return 1 if any(outcome.verdict == "broken" for outcome in (*claims, *errata)) else 0
 
 
+def _train_large(options: argparse.Namespace) -> int:
+    from lt_lib.recipes import large_config
+    from lt_lib.recipes.large import run_large
+
+    changes = large_config.parse_changes(options.set)
+    config = large_config.large_preset(options.preset, options.method, **{"num_devices": options.devices} | changes)
+
+    def report(history: Any) -> None:
+        scores = ", ".join(f"{name} {values[-1]:.2%}" for name, values in history.accuracy.items())
+        line = (
+            f"epoch {history.epochs} of {config.epochs}: loss {history.train_loss[-1]:.4g}, {scores or 'not evaluated'}"
+        )
+        print(line, f"({history.seconds:.0f} s)", flush=True)
+
+    result = run_large(config, folder=options.out, stop_after=options.stop_after, report=report)
+    if result is not None:
+        print(f"{config.method} on {config.dataset}: top-1 error {1 - result.accuracy_last:.2%}, ", end="")
+        print(f"top-5 error {1 - result.top5_last:.2%}, mean recall {result.mean_recall_last:.2%}")
+        print(f"wrote {options.out}/result.json")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lt-lib", description="Tools of the long-tail companion.")
     groups = parser.add_subparsers(required=True, metavar="GROUP")
@@ -101,5 +124,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, help="processes; default: one per available core")
     command.add_argument("--seed", type=int, default=0, help="of everything random, default 0")
     command.set_defaults(command=_claims)
+    command = groups.add_parser(
+        "train-large", help="train a residual network on iNaturalist, ILSVRC or ImageNet-LT, on several GPUs"
+    )
+    command.add_argument("preset", help="cb-inat17, cb-inat18, cb-ilsvrc, ldam-inat18 or imagenet-lt")
+    command.add_argument("--method", default="ERM", help="ERM (default), Focal, CB-focal, DRW, LDAM or LDAM-DRW")
+    command.add_argument(
+        "--out", metavar="DIR", required=True, help="checkpoint and result; what is there is continued"
+    )
+    command.add_argument("--devices", type=int, default=1, metavar="N", help="processes, one for each GPU; default 1")
+    command.add_argument("--stop-after", type=int, metavar="N", help="leave after N epochs; the same command goes on")
+    command.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields of lt_lib.recipes.LargeConfig, such as depth=152 image_size=320",
+    )
+    command.set_defaults(command=_train_large)
     batch_commands.add_commands(groups)
     return parser

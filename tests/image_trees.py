@@ -21,6 +21,11 @@ def save(path, target, seed, size=(40, 30)):
     picture(target, seed, size).save(path, format="JPEG", quality=90)
 
 
+def _each(size, classes):
+    """One size for every class, unless there is one for each already."""
+    return [size] * len(classes) if isinstance(size, int) else size
+
+
 def write_inaturalist(root, version="2018", train=(6, 4, 2), val=2, images=None):
     """Images and annotations as the competition has them; classes alternate between two groups."""
     folder = root / "inaturalist"
@@ -29,7 +34,7 @@ def write_inaturalist(root, version="2018", train=(6, 4, 2), val=2, images=None)
     seed = 0
     names = [str(label) if version == "2018" else f"Genus species{label}" for label in range(len(train))]
     categories = [{"id": label, "name": name, "supercategory": GROUPS[label % 2]} for label, name in enumerate(names)]
-    for part, sizes in (("train", train), ("val", [val] * len(train))):
+    for part, sizes in (("train", train), ("val", _each(val, train))):
         listed, annotations = [], []
         for label, size in enumerate(sizes):
             for _ in range(size):
@@ -46,7 +51,7 @@ def write_inaturalist(root, version="2018", train=(6, 4, 2), val=2, images=None)
 
 def write_inaturalist_2021(root, train=(3, 2), val=1):
     folder = root / "inaturalist"
-    for part, sizes in (("2021_train", train), ("2021_valid", [val] * len(train))):
+    for part, sizes in (("2021_train", train), ("2021_valid", _each(val, train))):
         for label, size in enumerate(sizes):
             name = f"{label:05d}_Animalia_Arthropoda_Insecta_Diptera_Family_Genus_species{label}"
             for position in range(size):

@@ -2,6 +2,7 @@
 
 from lt_lib.models.heads import CosineHead, initialise_prior_bias, make_head, parameter_groups
 from lt_lib.models.resnet_cifar import CifarResNet
+from lt_lib.models.resnet_image import ImageResNet, decay_kernels
 from lt_lib.models.small import MLP, SmallCNN
 from lt_lib.models.stacked import StackedModel, seeded
 from lt_lib.models.text_lstm import TextLSTM
@@ -11,10 +12,12 @@ __all__ = [
     "MLP",
     "CifarResNet",
     "CosineHead",
+    "ImageResNet",
     "SmallCNN",
     "StackedModel",
     "TextLSTM",
     "WideResNet",
+    "decay_kernels",
     "decay_without_norm",
     "initialise_prior_bias",
     "make_head",

@@ -2,6 +2,8 @@
 
 from lt_lib.recipes.build import Objective, Problem, Subset, build_problem, class_profile, draw_subset, load_dataset
 from lt_lib.recipes.config import RunConfig
+from lt_lib.recipes.large import LargeResult, load_large_result, run_large
+from lt_lib.recipes.large_config import LARGE_METHODS, LARGE_PRESETS, LargeConfig, large_preset
 from lt_lib.recipes.methods import METHODS, PRESETS, method_config, method_name, preset
 from lt_lib.recipes.pretrain import PretrainConfig, PretrainResult, load_pretrain_result, run_pretrain
 from lt_lib.recipes.result import RunResult, load_result
@@ -24,10 +26,14 @@ from lt_lib.recipes.semi_config import (
 )
 
 __all__ = [
+    "LARGE_METHODS",
+    "LARGE_PRESETS",
     "METHODS",
     "PRESETS",
     "SEMI_METHODS",
     "SEMI_PRESETS",
+    "LargeConfig",
+    "LargeResult",
     "Objective",
     "PretrainConfig",
     "PretrainResult",
@@ -45,7 +51,9 @@ __all__ = [
     "class_profile",
     "draw_self_training",
     "draw_subset",
+    "large_preset",
     "load_dataset",
+    "load_large_result",
     "load_pretrain_result",
     "load_result",
     "load_self_train_result",
@@ -54,6 +62,7 @@ __all__ = [
     "method_name",
     "preset",
     "run",
+    "run_large",
     "run_many",
     "run_pretrain",
     "run_self_train",

@@ -45,7 +45,7 @@ from lt_lib.training.pretraining import (
     start_decoder,
     transfer,
 )
-from lt_lib.training.schedules import change_epoch, deferred, step_learning_rate
+from lt_lib.training.schedules import change_epoch, deferred, progress_learning_rate, step_learning_rate
 from lt_lib.training.semi import (
     SemiHistory,
     Stream,
@@ -56,6 +56,7 @@ from lt_lib.training.semi import (
     ramp_up,
 )
 from lt_lib.training.stacked import Member, fit_stacked, predict_stacked
+from lt_lib.training.streaming import HitCounts, count_hits, fit_stream
 
 __all__ = [
     "EXECUTIONS",
@@ -66,6 +67,7 @@ __all__ = [
     "Generation",
     "GenerationRecord",
     "History",
+    "HitCounts",
     "Member",
     "NonFiniteLossError",
     "Outcome",
@@ -84,6 +86,7 @@ __all__ = [
     "change_epoch",
     "computes_bfloat16",
     "cosine_learning_rate",
+    "count_hits",
     "decouple",
     "deferred",
     "describe_device",
@@ -94,6 +97,7 @@ __all__ = [
     "fit_semi",
     "fit_semi_stacked",
     "fit_stacked",
+    "fit_stream",
     "fixmatch",
     "generation_rows",
     "inclusion_rates",
@@ -110,6 +114,7 @@ __all__ = [
     "pretext_score",
     "pretrain",
     "pretrain_stacked",
+    "progress_learning_rate",
     "pseudo_label",
     "pseudo_label_report",
     "ramp_up",
