@@ -394,3 +394,25 @@ def test_one_ratio_one_base_and_one_task_judge_what_they_can(tmp_path):
     folder = pretraining_world(tmp_path, 0.05, ratios=(100.0,), bases=("ERM",), tasks=("rotation",))
     found = {number: judged(number, folder).verdict for number in (106, 129, 130, 131, 132, 134)}
     assert found == {106: "holds", 129: "not judged", 130: "not judged", 131: "not judged", 132: "holds", 134: "holds"}
+
+
+def test_the_rows_of_real_runs_have_what_the_rules_read(tmp_path):
+    from lt_lib.recipes import PretrainConfig, RunConfig, run_pretrain
+    from lt_lib.recipes import run as train
+
+    short = {"n_max": 30, "imbalance_ratio": 10.0, "batch_size": 32, "profile": "small", "device": "cpu"}
+    rows = []
+    for seed in (0, 1):
+        for pretext, before, epochs in (("rotation", 1, 1), ("none", 0, 2), ("none", 0, 1)):
+            fields = short | {"pretext": pretext, "pretrain_epochs": before, "epochs": epochs, "evaluate_every": epochs}
+            rows.append(run_pretrain(PretrainConfig(dataset="digits", seed=seed, **fields)).to_row())
+    write(tmp_path, rows, "ssp-small.csv")
+    outcome = judged(106, tmp_path)
+    assert outcome.verdict != "not judged"
+    errors = {(row["pretext"], row["epochs"], row["seed"]): 100 * (1 - row["accuracy_last"]) for row in rows}
+    gains = [errors["none", 2, seed] - errors["rotation", 1, seed] for seed in (0, 1)]
+    assert outcome.statistic == pytest.approx(np.mean(gains))
+    # A row of `run` has the shared columns and those that worlds are named by.
+    plain = train(RunConfig(dataset="digits", epochs=1, evaluate_every=1, **short)).to_row()
+    found = measured.with_worlds(measured.measured_rows("small", write(tmp_path / "run", [plain])))
+    assert found.world.tolist() == [f"digits, {plain['model']}, ratio 10"]
