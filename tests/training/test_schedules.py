@@ -1,6 +1,6 @@
 import pytest
 
-from lt_lib.training import change_epoch, deferred, step_learning_rate
+from lt_lib.training import change_epoch, deferred, progress_learning_rate, step_learning_rate
 
 
 def rates(epochs, **options):
@@ -58,3 +58,34 @@ def test_change_epoch_checks_its_fraction():
     assert change_epoch(200, 0.8) == 160
     with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], got 1.01"):
         change_epoch(10, 1.01)
+
+
+def test_the_rate_of_a_step_follows_goyal_et_al():
+    rate = progress_learning_rate(90, 1.6)
+    assert [rate(progress) for progress in (0, 1, 4.5, 5)] == pytest.approx([0, 0.32, 1.44, 1.6])
+    assert [rate(progress) for progress in (29.9, 30, 59.9, 60, 79.9, 80, 89.9)] == pytest.approx(
+        [1.6, 0.16, 0.16, 0.016, 0.016, 0.0016, 0.0016]
+    )
+    short = progress_learning_rate(9, 1.0, warmup=1 / 9, milestones=(1 / 3, 2 / 3), decay=0.5)
+    assert [short(progress) for progress in (0.25, 1, 3, 6, 8)] == pytest.approx([0.25, 1, 0.5, 0.25, 0.25])
+
+
+def test_the_rate_of_a_step_may_be_half_a_cosine():
+    rate = progress_learning_rate(90, 0.2, warmup=0, milestones=None)
+    assert [rate(progress) for progress in (0, 30, 45, 60, 90)] == pytest.approx([0.2, 0.15, 0.1, 0.05, 0], abs=1e-12)
+    assert progress_learning_rate(90, 0.2, warmup=0.1, milestones=None)(4.5) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": 0}, "`base` must be > 0, got 0"),
+        ({"decay": 0}, r"`decay` must be in \(0, 1\], got 0"),
+        ({"milestones": (0.5, 0.2)}, r"`milestones` must increase, got \(0.5, 0.2\)"),
+        ({"warmup": 2}, r"`fraction` must be in \[0, 1\], got 2"),
+        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+    ],
+)
+def test_the_rate_of_a_step_is_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        progress_learning_rate(**{"epochs": 10, "base": 1.0} | changes)
