@@ -55,40 +55,40 @@ class RunConfig:
     profile: str = "quick"  # label of the cost class: quick, small or paper
     imbalance_type: str = "exponential"  # exponential, step, reversed_step or balanced (reversed: first classes rare)
     imbalance_ratio: float = 10.0  # largest / smallest class count, >= 1
-    n_max: int = 0  # samples of the largest class; 0: as many as every class has
+    n_max: int = 0  # samples of the largest class, >= 0; 0: as many as every class has
     permute_classes: bool = False  # True: which class is rare is drawn from split_seed
-    split_seed: int = 0  # draw of the training subset
-    split_scheme: str = "numpy"  # numpy, or ldam: the draw of the LDAM authors' code
-    validation_per_class: int = 0  # images per class held out for model selection
+    split_seed: int = 0  # draw of the training subset, >= 0
+    split_scheme: str = "numpy"  # numpy or ldam: ours, or the draw of the LDAM authors' code
+    validation_per_class: int = 0  # images per class held out for model selection, >= 0
     tokens: int = 200  # words kept of a text, from its end, >= 1
-    model: str = "mlp"  # mlp, cnn, resnet8 ... resnet110; lstm64, lstm128 for texts
-    loss: str = "softmax"  # see LOSSES
+    model: str = "mlp"  # see MODELS
+    loss: str = "softmax"  # softmax, sigmoid, focal, softmax_focal, ldam, hinge, balanced_softmax or logit_adjusted
     gamma: float = 1.0  # focal exponent, >= 0 (focal losses)
-    max_margin: float = 0.5  # largest margin (ldam, hinge)
-    margin_rule: str = "ldam"  # ldam: n^(-1/4); uniform: max_margin for every class
-    scale: float = 30.0  # factor on cosine logits (ldam)
-    tau: float = 1.0  # strength of logit adjustment
-    weighting: str = "none"  # class weights of the loss
-    beta: float = 0.9999  # effective-number parameter of weighting and sampling
-    normalization: str = "batch"  # divide a weighted batch by its size or by its weights
-    sampling: str = "uniform"  # how training samples are drawn
-    defer_until: float = 0.0  # fraction of the run before weighting and sampling start
-    epochs: int = 40  # passes over the training subset
-    batch_size: int = 128  # samples per step
+    max_margin: float = 0.5  # largest margin, >= 0 (ldam, hinge)
+    margin_rule: str = "ldam"  # ldam or uniform: falling as n^(-1/4), or max_margin for every class
+    scale: float = 30.0  # factor on cosine logits, > 0 (ldam)
+    tau: float = 1.0  # strength of logit adjustment, >= 0
+    weighting: str = "none"  # none, inverse, inverse_sqrt or effective_number: class weights of the loss
+    beta: float = 0.9999  # effective-number parameter of weighting and sampling, in [0, 1]
+    normalization: str = "batch"  # batch or weights: what a weighted batch is divided by, its size or its weights
+    sampling: str = "uniform"  # uniform, inverse, sqrt, effective_number or progressive: how training samples are drawn
+    defer_until: float = 0.0  # fraction of the run before weighting and sampling start, in [0, 1]
+    epochs: int = 40  # passes over the training subset, >= 1
+    batch_size: int = 128  # samples per step, >= 1
     optimizer: str = "sgd"  # sgd or adam
-    learning_rate: float = 0.1  # after warm-up
-    momentum: float = 0.9  # of SGD; of Adam the first beta
-    weight_decay: float = 2e-4  # coefficient of the squared norm / 2
-    warmup: float = 0.025  # fraction of the run with a rising rate
-    lr_decay: float = 0.01  # factor at 80 % and at 90 % of the run
-    bias_init: str = "auto"  # auto: prior for sigmoid and focal, zero for the others
-    decay_on: str = "auto"  # auto: all_but_head_bias for sigmoid and focal, all for the others
+    learning_rate: float = 0.1  # after warm-up, > 0
+    momentum: float = 0.9  # of SGD, in [0, 1]; of Adam the first beta
+    weight_decay: float = 2e-4  # coefficient of the squared norm / 2, >= 0
+    warmup: float = 0.025  # fraction of the run with a rising rate, in [0, 1]
+    lr_decay: float = 0.01  # factor at 80 % and at 90 % of the run, in (0, 1]
+    bias_init: str = "auto"  # auto, zero or prior; auto: prior for sigmoid and focal, zero for the others
+    decay_on: str = "auto"  # auto, all, all_but_head_bias or head_bias_only; auto: all, for sigmoid and focal the third
     augment: bool = False  # pad by 4, random crop, horizontal flip
-    seed: int = 0  # initial weights, sample order, augmentation
-    evaluate_every: int = 1  # epochs between evaluations
-    precision: str = "auto"  # auto: float64 for mlp and cnn on a CPU; else bfloat16 where there is any, not for lstm
+    seed: int = 0  # initial weights, sample order, augmentation, >= 0
+    evaluate_every: int = 1  # epochs between evaluations, >= 1
+    precision: str = "auto"  # auto, float64, float32 or bfloat16; auto: float64 for mlp, cnn on a CPU; else by hardware
     device: str = "auto"  # auto, cpu or cuda
-    num_devices: int = 1  # processes for data-parallel training
+    num_devices: int = 1  # processes for data-parallel training, >= 1
 
     def __post_init__(self) -> None:
         for field_ in fields(self):

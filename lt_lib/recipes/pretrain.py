@@ -36,14 +36,14 @@ class PretrainConfig(RunConfig):
     """
 
     pretext: str = "rotation"  # none, rotation, jigsaw, autoencoder or simsiam
-    pretrain_epochs: int = 40  # passes over the images without labels; 0 with pretext none
-    pretrain_batch_size: int = 128  # images per step
-    pretrain_learning_rate: float = 0.1  # after warm-up
-    pretrain_schedule: str = "step"  # step: as the training with labels; cosine: down to 0
-    pretrain_weight_decay: float = 2e-4  # coefficient of the squared norm / 2
-    pretrain_noise: float = 0.5  # deviation of the noise to remove (autoencoder), on standardised pixels
-    embedding: int = 64  # length of SimSiam's projection
-    classifier: str = "head"  # head: as trained; crt, tau, lws or ncm: chosen anew on the frozen features
+    pretrain_epochs: int = 40  # passes over the images without labels, >= 0; 0 with pretext none
+    pretrain_batch_size: int = 128  # images per step, >= 2
+    pretrain_learning_rate: float = 0.1  # after warm-up, > 0
+    pretrain_schedule: str = "step"  # step or cosine: as the training with labels, or down to 0
+    pretrain_weight_decay: float = 2e-4  # coefficient of the squared norm / 2, >= 0
+    pretrain_noise: float = 0.5  # deviation of the noise to remove (autoencoder), on standardised pixels, >= 0
+    embedding: int = 64  # length of SimSiam's projection, >= 2
+    classifier: str = "head"  # head, crt, tau, lws or ncm: as trained, or chosen anew on the frozen features
 
     def __post_init__(self) -> None:
         super().__post_init__()

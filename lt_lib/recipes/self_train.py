@@ -42,7 +42,7 @@ class SelfTrainConfig(RunConfig):
     The defaults of the latter are those of the code of Yang and Xu, on the embedded digits; `n_max` leaves a pool over.
     """
 
-    n_max: int = 40  # labelled samples of the largest class; 0: as many as every class has
+    n_max: int = 40  # labelled samples of the largest class, >= 0; 0: as many as every class has
     class_order: str = ""  # classes from frequent to rare, as "1 2 3 4 5 6 7 8 9 0"; empty: native order
     pool_source: str = "holdout"  # none, holdout, svhn_extra or cinic10 (holdout: the rest of the training split)
     pool_amount: float = 5.0  # size of the pool as a multiple of the labelled set, > 0

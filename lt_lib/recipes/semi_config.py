@@ -47,57 +47,57 @@ class SemiConfig:
     # Which samples.
     family: str = "crest"  # crest, darp or daso: see lt_lib.data.protocols
     n_max: int = 5000  # crest: samples of the largest class, labelled or not
-    label_fraction: float = 0.1  # crest: labelled share of every class
-    rounding: str = "ceil"  # crest: of the number of labelled samples
+    label_fraction: float = 0.1  # crest: labelled share of every class, in [0, 1]
+    rounding: str = "ceil"  # ceil, floor or nearest: crest: of the number of labelled samples
     n_labelled: int = 0  # darp, daso: labelled samples of the largest class
     n_unlabelled: int = 0  # darp, daso: unlabelled samples of the largest class
     imbalance_ratio: float = 100.0  # largest / smallest class count, >= 1
-    unlabelled_imbalance_ratio: float = 0.0  # darp, daso: of the unlabelled set; 0: as the labelled one
+    unlabelled_imbalance_ratio: float = 0.0  # darp, daso: of the unlabelled set, >= 0; 0: as the labelled one
     reversed_unlabelled: bool = False  # darp, daso: the labelled head is the unlabelled tail
     permute_classes: bool = False  # True: which class is rare is drawn from subset_seed
-    subset_seed: int = 0  # draw of the long-tailed set
-    split_seed: int = 0  # draw of what is labelled; fixed for all generations
-    validation_per_class: int = 0  # images per class, of those that are neither labelled nor unlabelled
+    subset_seed: int = 0  # draw of the long-tailed set, >= 0
+    split_seed: int = 0  # draw of what is labelled, >= 0; fixed for all generations
+    validation_per_class: int = 0  # images per class, of those that are neither labelled nor unlabelled, >= 0
     # The learner inside a generation.
     learner: str = "fixmatch"  # supervised, pseudo_label, mean_teacher or fixmatch
     model: str = "wrn-28-2"  # wrn-DEPTH-WIDTH, cnn, or mlp (mlp-HIDDEN; mlp is mlp-64)
-    threshold: float = 0.95  # confidence from which an unlabelled sample counts
-    target_temperature: float = 0.0  # 0: hard pseudo-labels; 1: soft ones, the default of the code before a fix
-    unlabelled_ratio: int = 7  # unlabelled samples per labelled one in a batch; 1 is what the README's command runs
-    unlabelled_weight: float = 1.0  # of the unlabelled loss
-    ramp_up: float = 0.0  # fraction of a generation over which that weight rises from 0
+    threshold: float = 0.95  # confidence from which an unlabelled sample counts, in [0, 1]
+    target_temperature: float = 0.0  # 0: hard pseudo-labels; 1: soft ones, the default of the code before a fix; >= 0
+    unlabelled_ratio: int = 7  # unlabelled samples per labelled one in a batch, >= 1; the README's command has 1
+    unlabelled_weight: float = 1.0  # of the unlabelled loss, >= 0
+    ramp_up: float = 0.0  # fraction of a generation over which that weight rises from 0, in [0, 1]
     labelled_in_stream: bool = True  # labelled images are also among the unlabelled ones
     one_forward: bool = True  # labelled, weak and strong images share batch statistics
-    views: str = "auto"  # noise for vectors, image for images (reflected crop; RandAugment and Cutout)
+    views: str = "auto"  # auto, noise or image (of vectors; of images: reflected crop, RandAugment and Cutout)
     flip: bool = True  # image views: mirror
-    weak_noise: float = 0.1  # noise views: standard deviation of the weak one
-    strong_noise: float = 0.5  # noise views: standard deviation of the strong one
-    strong_drop: float = 0.0  # noise views: share of coordinates set to zero in the strong one
+    weak_noise: float = 0.1  # noise views: standard deviation of the weak one, >= 0
+    strong_noise: float = 0.5  # noise views: standard deviation of the strong one, >= 0
+    strong_drop: float = 0.0  # noise views: share of coordinates set to zero in the strong one, in [0, 1)
     # Distribution alignment.
     alignment: str = "none"  # none, running, constant or adaptive (CReST+)
-    t_min: float = 0.5  # exponent of the last generation (adaptive), or of all (constant)
-    prior: str = "true"  # true: ideal exponential profile; estimated: labelled counts. For alignment and selection
-    alignment_window: int = 128  # steps over which the model's class distribution is averaged
+    t_min: float = 0.5  # exponent of the last generation (adaptive), or of all (constant), in (0, 1]
+    prior: str = "true"  # true or estimated: ideal exponential profile, or labelled counts; for alignment and selection
+    alignment_window: int = 128  # steps over which the model's class distribution is averaged, >= 1
     # Generations.
-    generations: int = 6  # trainings in a row; 1 is the learner alone
-    alpha: float = 1 / 3  # exponent of the inclusion rates; the authors' flag is its reciprocal, 3
-    selection: str = "top"  # top: most confident; random
-    keep: str = "rebuild"  # rebuild the selection in every generation, or accumulate
-    initialise: str = "fresh"  # fresh weights in every generation, or continue with the last ones
-    source: str = "ema"  # pseudo-labels come from the averaged model or from the model
+    generations: int = 6  # trainings in a row, >= 1; 1 is the learner alone
+    alpha: float = 1 / 3  # exponent of the inclusion rates, >= 0; the authors' flag is its reciprocal, 3
+    selection: str = "top"  # top or random: the most confident, or any
+    keep: str = "rebuild"  # rebuild or accumulate: the selection, in every generation
+    initialise: str = "fresh"  # fresh or continue: new weights in every generation, or the last ones
+    source: str = "ema"  # ema or model: whose predictions become pseudo-labels, the averaged model's or the model's
     align_selection: bool = False  # True: predictions are aligned before they become pseudo-labels
     # Optimisation of one generation.
-    epochs: int = 64  # of steps_per_epoch steps each
-    steps_per_epoch: int = 1024  # steps between two checkpoints
-    batch_size: int = 64  # labelled samples per step
-    learning_rate: float = 0.03  # of the first step
-    lr_level: float = 1.0  # part of the cosine arc, in sixteenths of pi; 7 is FixMatch's own
-    momentum: float = 0.9  # Nesterov
-    weight_decay: float = 5e-4  # coefficient of the squared norm / 2, batch normalisation spared
-    ema_decay: float = 0.999  # of the averaged model
-    evaluate_every: int = 1  # epochs between evaluations
-    seed: int = 0  # weights, sample order, views, random selection; with the number of the generation
-    precision: str = "auto"  # auto: float64 for mlp on a CPU, else bfloat16 where the hardware has it
+    epochs: int = 64  # of steps_per_epoch steps each, >= 1
+    steps_per_epoch: int = 1024  # steps between two checkpoints, >= 1
+    batch_size: int = 64  # labelled samples per step, >= 1
+    learning_rate: float = 0.03  # of the first step, > 0
+    lr_level: float = 1.0  # part of the cosine arc, in sixteenths of pi, in [0, 8]; 7 is FixMatch's own
+    momentum: float = 0.9  # Nesterov, in (0, 1]
+    weight_decay: float = 5e-4  # coefficient of the squared norm / 2, >= 0, batch normalisation spared
+    ema_decay: float = 0.999  # of the averaged model, in [0, 1]
+    evaluate_every: int = 1  # epochs between evaluations, >= 1
+    seed: int = 0  # weights, sample order, views, random selection, >= 0; with the number of the generation
+    precision: str = "auto"  # auto, float64, float32 or bfloat16; auto: float64 for mlp on a CPU, else by hardware
     device: str = "auto"  # auto, cpu or cuda
 
     def __post_init__(self) -> None:
