@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 NUM_SEEDS = 10
+CLASSES = 10
 N_MAX = 120
 PRETRAIN_EPOCHS = EPOCHS = 15
 RATIOS = (1.0, 10.0, 20.0)
@@ -75,26 +76,60 @@ def digit_world(ratio: float, *, num_seeds: int = NUM_SEEDS, dataset: Dataset | 
     """
     import torch
 
-    from lt_lib import counts, data
+    from lt_lib import counts
+
+    train, test = prepared_digits(dataset)
+    class_counts = counts.exponential_counts(N_MAX, CLASSES, ratio)
+    images, targets, tests = [], [], []
+    for seed in range(num_seeds):
+        labels, picked = drawn_digits(train.targets, class_counts, seed)
+        images.append(train.inputs[torch.from_numpy(picked)])
+        targets.append(torch.from_numpy(labels[picked]))
+        tests.append(class_ranks(seed)[test.targets])
+    rows = torch.arange(num_seeds * int(class_counts.sum())).reshape(num_seeds, -1)
+    return DigitWorld(ratio, class_counts, torch.cat(images), torch.cat(targets), rows, test.inputs, np.stack(tests))
+
+
+class Prepared(NamedTuple):
+    """Digits as the networks take them: standardised images `(samples, 1, 8, 8)`, float64, and the digit of each."""
+
+    inputs: Tensor
+    targets: Array
+
+
+def prepared_digits(dataset: Dataset | None = None) -> tuple[Prepared, Prepared]:
+    """All images for training, and those for testing.
+
+    Args:
+        dataset: the digits, if the caller has them.
+    """
+    from lt_lib import data
     from lt_lib.recipes import Subset, build_problem
 
     dataset = dataset or data.load("digits")
     everything = np.arange(len(dataset.train.targets))
     whole = Subset(everything, everything[:0], np.bincount(dataset.train.targets), "")
-    problem = build_problem(base_config("CE", ratio, 1).changed(device="cpu"), "cpu", dataset, whole)
-    class_counts = counts.exponential_counts(N_MAX, dataset.num_classes, ratio)
-    images, targets, tests = [], [], []
-    for seed in range(num_seeds):
-        rank = np.random.default_rng([110, seed]).permutation(dataset.num_classes)
-        labels = rank[dataset.train.targets]
-        picked = data.long_tail_indices(labels, class_counts, seed=seed)
-        images.append(problem.train[torch.from_numpy(picked)])
-        targets.append(torch.from_numpy(labels[picked]))
-        tests.append(rank[dataset.test.targets])
-    rows = torch.arange(num_seeds * int(class_counts.sum())).reshape(num_seeds, -1)
-    return DigitWorld(
-        ratio, class_counts, torch.cat(images), torch.cat(targets), rows, problem.test[0], np.stack(tests)
-    )
+    problem = build_problem(base_config("CE", 1.0, 1).changed(device="cpu"), "cpu", dataset, whole)
+    return Prepared(problem.train, dataset.train.targets), Prepared(problem.test[0], dataset.test.targets)
+
+
+def class_ranks(seed: int) -> Array:
+    """Rank by frequency of every digit in the draw of a seed, int64 `(classes,)`: 0 is the most frequent."""
+    return np.random.default_rng([110, seed]).permutation(CLASSES)
+
+
+def drawn_digits(digits: Array, class_counts: Array, seed: int) -> tuple[Array, Array]:
+    """Class numbers of all images, by frequency, and positions of a long-tailed draw from them.
+
+    Args:
+        digits: the digit of every image `(samples,)`.
+        class_counts: images wanted per class, most frequent first.
+        seed: of the draw, and of which digit is rare.
+    """
+    from lt_lib import data
+
+    labels = class_ranks(seed)[digits]
+    return labels, data.long_tail_indices(labels, class_counts, seed=seed)
 
 
 @dataclass(frozen=True)

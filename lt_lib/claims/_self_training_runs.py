@@ -14,7 +14,7 @@ from lt_lib import counts
 from lt_lib.claims._tables import results_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from lt_lib.data import GaussianWorld, Split
     from lt_lib.data.pools import Pool
@@ -252,7 +252,7 @@ def _train_students(
         num_classes=CLASSES,
         fit=lambda sets: fit_networks(sets, [seed for _, seed in pairs], first),
         losses_for=lambda class_counts: losses_for(first.loss, class_counts),
-        epoch_size=_epoch_size(first),
+        epoch_size=epoch_size(first),
         counts_from=counts_from,
     )
     wrong = [
@@ -264,23 +264,26 @@ def _train_students(
     _record(runs, settings, students.stack, seeds, features)
 
 
-def fit_networks(sets: list[TrainingSet], seeds: Sequence[int], setting: Setting) -> StackedModel:
-    """Fresh networks, one per training set, trained side by side in float64.
+def fit_networks(
+    sets: list[TrainingSet], seeds: Sequence[int], setting: Setting, networks: Sequence[nn.Module] | None = None
+) -> StackedModel:
+    """Networks, one per training set, trained side by side in float64.
 
     Args:
         sets: training sets.
         seeds: of the initial weights.
         setting: its `loss` and `length`.
+        networks: what training starts from, left as they are; fresh ones of the seeds if None.
     """
     from lt_lib.models import StackedModel
     from lt_lib.training import step_learning_rate
     from lt_lib.training.unequal import fit_sets
 
-    stack = StackedModel([network(setting.loss, seed) for seed in seeds]).double()
+    stack = StackedModel(networks or [network(setting.loss, seed) for seed in seeds]).double()
     fit_sets(
         stack,
         sets,
-        epoch_size=_epoch_size(setting),
+        epoch_size=epoch_size(setting),
         learning_rate_at=step_learning_rate(EPOCHS, LEARNING_RATE, warmup=0.1, decay=0.1),
         epochs=EPOCHS,
         parameters=stack.parameter_groups(WEIGHT_DECAY),
@@ -351,7 +354,12 @@ def stacked_ldam(margins: Tensor, weights: Tensor | None) -> MemberLoss:
     return loss
 
 
-def _epoch_size(setting: Setting) -> int:
+def epoch_size(setting: Setting) -> int:
+    """Samples per epoch that make the updates of a setting.
+
+    Args:
+        setting: its `length`.
+    """
     return round(STEPS * setting.length) * BATCH // EPOCHS
 
 

@@ -19,6 +19,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from lt_lib._checks import check_integer, check_real
 from lt_lib.training.checkpoint import save_checkpoint
-from lt_lib.training.loop import History, _epochs, _require_finite, _restore, _state, shuffled
+from lt_lib.training.loop import History, Order, _epochs, _require_finite, _restore, _state, shuffled
 from lt_lib.training.placement import make_fabric
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # (stored images, generator) -> images as the network takes them
@@ -70,9 +71,15 @@ def rotate(images: Tensor, turns: Tensor) -> Tensor:
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"`images` must have shape (batch, channels, size, size), got {tuple(images.shape)}.")
-    places = torch.arange(images.shape[2] * images.shape[3], device=images.device).reshape(images.shape[2:])
-    sources = torch.stack([torch.rot90(places, quarter).flatten() for quarter in range(4)])[turns]
+    sources = _quarter_turns(images.shape[2], images.device)[turns]
     return images.flatten(2).gather(2, sources[:, None].expand(-1, images.shape[1], -1)).reshape(images.shape)
+
+
+@cache
+def _quarter_turns(size: int, device: torch.device) -> Tensor:
+    """Where every pixel of a turned image comes from, `(turns, pixels)`."""
+    places = torch.arange(size * size, device=device).reshape(size, size)
+    return torch.stack([torch.rot90(places, quarter).flatten() for quarter in range(4)])
 
 
 def balanced_answers(batch: int, choices: int, rng: torch.Generator) -> Tensor:
@@ -415,10 +422,17 @@ def pretrain(
 
 @dataclass(frozen=True)
 class PretextMember:
-    """One model of a stack in pre-training: its images as positions in a shared pool, and its generator."""
+    """One model of a stack in pre-training.
+
+    Attributes:
+        indices: its images as positions in a shared pool, int64 `(images,)`.
+        rng: its generator, of order and answers.
+        order_at: (epoch, generator) -> positions in `indices`; each image once, `shuffled`, if None.
+    """
 
     indices: Tensor
     rng: torch.Generator
+    order_at: Order | None = None
 
 
 def pretrain_stacked(
@@ -438,7 +452,7 @@ def pretrain_stacked(
     Args:
         model: `lt_lib.models.StackedModel`, one member per entry of `members`.
         pool: images that all members draw from `(pool, channels, height, width)`.
-        members: all with equally many images.
+        members: all with equally many images per epoch; with orders of their own, their sets may differ in size.
         task: what is learned.
         learning_rate_at: epoch -> rate, for all members.
         epochs: length of the run.
@@ -450,24 +464,23 @@ def pretrain_stacked(
         One `History` per member, as from `pretrain`; `seconds` is the member's share of the time.
 
     Raises:
-        ValueError: the number of members and of models differ, or their numbers of images do.
+        ValueError: the number of members and of models differ, or their numbers of images per epoch do.
         NonFiniteLossError: a loss is not finite.
     """
     if len(members) != len(model):
         raise ValueError(f"`members` must have one entry per model, got {len(members)} for {len(model)} models.")
-    sizes = {len(member.indices) for member in members}
-    if len(sizes) != 1:
-        raise ValueError(f"`members` must have equally many images, got {sorted(sizes)}.")
-    size = sizes.pop()
-    _check_sizes(size, epochs, batch_size)
-    order_at = shuffled(size)
+    _check_sizes(min(len(member.indices) for member in members), epochs, batch_size)
+    orders = [member.order_at or shuffled(len(member.indices)) for member in members]
     optimizer = torch.optim.SGD(parameters, lr=learning_rate_at(0), momentum=momentum, foreach=True)
     histories = [History() for _ in members]
     started = time.perf_counter()
     for epoch in range(epochs):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(epoch)
-        picked = [member.indices[order_at(epoch, member.rng)] for member in members]
+        picked = [member.indices[order(epoch, member.rng)] for member, order in zip(members, orders, strict=True)]
+        sizes = {len(rows) for rows in picked}
+        if len(sizes) != 1:
+            raise ValueError(f"`members` must have equally many images per epoch, got {sorted(sizes)}.")
         steps = []
         for batch in zip(*(rows.split(batch_size) for rows in picked), strict=True):
             made = [task.views(pool[rows], member.rng) for rows, member in zip(batch, members, strict=True)]

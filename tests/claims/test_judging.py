@@ -18,6 +18,7 @@ from lt_lib.claims.ledger import ledger, row, select
 from lt_lib.claims.rules import at_least
 
 TEMPLATE = row(62)
+UNCHECKED = replace(row(137), check=None, module="", reason="needs a two-by-two design")
 
 
 def made_up(number, measure, judge=lambda value: at_least(value, 0.0), *, seconds=0.0, profiles=("quick",)):
@@ -79,7 +80,7 @@ def test_rows_without_a_check_or_for_another_profile_say_why():
     def never(_profile, _rng):
         raise AssertionError("must not be measured")
 
-    outcomes = judged([row(137), made_up(200, never, profiles=("paper",))])
+    outcomes = judged([UNCHECKED, made_up(200, never, profiles=("paper",))])
     assert {outcome.verdict for outcome in outcomes.values()} == {"not judged"}
     assert "two-by-two" in outcomes[137].judgement.why
     assert outcomes[200].judgement.why == "needs profile paper, this is quick"
@@ -220,7 +221,7 @@ def test_modules_outside_are_not_followed():
     assert _digest.imported(
         "from lt_lib.recipes import run\nimport lt_lib.theory.margins\nfrom lt_lib import claims"
     ) == ["lt_lib.theory.margins"]
-    assert judging.row_digest(row(137)) == judging.erratum_digest(erratum("E9")) == ""
+    assert judging.row_digest(UNCHECKED) == judging.erratum_digest(erratum("E9")) == ""
     assert judging.erratum_digest(erratum("E57")) != judging.erratum_digest(erratum("E1"))
 
 
@@ -231,7 +232,7 @@ def outcomes():
     return [
         Outcome(row(4), "quick", Judgement("refuted", 0.64512345, threshold="share >= 0.8"), "d1"),
         Outcome(row(2), "quick", Judgement("holds", 1234.5, 1.0, 2.0, "a | b"), "d2"),
-        Outcome(row(137), "quick", Judgement("not judged", why="later")),
+        Outcome(UNCHECKED, "quick", Judgement("not judged", why="later")),
         Outcome(row(3), "quick", None, "d3", "Traceback\nValueError: no\n"),
     ]
 

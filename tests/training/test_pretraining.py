@@ -26,6 +26,7 @@ from lt_lib.training import (
     transfer,
 )
 from lt_lib.training.pretraining import balanced_answers, crop_and_jitter, rotate, shift_and_noise, shuffle_quarters
+from lt_lib.training.unequal import whole_passes
 
 
 def rng(seed=0):
@@ -204,6 +205,31 @@ def test_a_member_of_a_stack_is_trained_as_it_would_be_alone(name, make):
         assert history.train_loss == pytest.approx(histories[seed].train_loss, rel=1e-8)
         score = pretext_score(stack, data, task, rng(5), members=2)[seed]
         assert float(score) == pytest.approx(float(pretext_score(alone, data, task, rng(5))), abs=1e-9)
+
+
+def test_members_with_orders_of_their_own_may_have_sets_of_different_size():
+    data, task = images(30), rotation_task()
+    rows = [torch.arange(20), torch.arange(10, 15)]
+    common = {"learning_rate_at": lambda _: 0.05, "epochs": 2, "batch_size": 8}
+
+    def train(members, seeds):
+        stack = StackedModel([network("rotation", seed)[1] for seed in seeds])
+        pretrain_stacked(stack, data, members, task, parameters=stack.parameter_groups(0.0), **common)
+        return [stack.member(place) for place in range(len(seeds))]
+
+    def own(seed):
+        return PretextMember(rows[seed], rng(seed), whole_passes(len(rows[seed]), 20))
+
+    both = train([own(0), own(1)], [0, 1])
+    # Passes over 20 images in epochs of 20 are the usual order; a small set is passed over again and again.
+    usual = train([PretextMember(rows[0], rng(0))], [0])[0]
+    repeated = train([own(1)], [1])[0]
+    for key, value in usual.items():
+        torch.testing.assert_close(both[0][key], value)
+        torch.testing.assert_close(both[1][key], repeated[key])
+    uneven = [own(0), PretextMember(rows[1], rng(1))]
+    with pytest.raises(ValueError, match=r"equally many images per epoch, got \[5, 20\]"):
+        train(uneven, [0, 1])
 
 
 def test_resume_ends_in_the_same_bits(tmp_path):

@@ -1,0 +1,259 @@
+"""The checks on the open questions refuse false worlds; arms are what their names say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lt_lib.claims import _open_question_runs as runs_of
+from lt_lib.claims import open_questions
+from lt_lib.claims._open_question_runs import LABELLED, POOL, RANDOM, Arm, Runs
+from lt_lib.claims._self_training_runs import Setting
+from lt_lib.claims.open_questions import BAD, CHECKS, DIGITS, GOOD, TEACHERS, TOGETHER, Sizes
+
+BY_ROW = {check.claim.id: check for check in CHECKS}
+SEEDS, CLASSES = 10, 10
+SHORT = Setting(labelled=0.5, amount=1.0, pool_ratio=1.0, length=0.1)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def gain_of(arm):
+    """Points at which rows 136 and 137 hold: 2 by pre-training, 3 by a good pool, 6 by both."""
+    if not arm.teacher:
+        return 0.0 if arm.start == RANDOM else 2.0
+    if arm.data == BAD:
+        return -4.0
+    return 3.0 if arm.start == RANDOM else 6.0
+
+
+def together(effect=1.0, gain=gain_of):
+    """Runs with `effect` times the wanted gains."""
+    noise, found = np.random.default_rng(1), Runs({})
+    for arm in {each: None for one in open_questions.together_arms() for each in (one.baseline, one)}:
+        shake = noise.normal(scale=0.002, size=(SEEDS, CLASSES))
+        found.recall[arm] = 0.7 + effect * gain(arm) / 100 + shake
+    return found
+
+
+def sizes(side=1.0, slope=1.0, smallest=60.0, effect=1.0):
+    """Gains that are zero at `smallest` times ratio ** `slope`, positive above it for `side` 1."""
+    ratio = np.repeat([1.0, 10.0, 50.0], 5)
+    largest = np.tile([50.0, 100.0, 250.0, 500.0, 1000.0], 3)
+    gain = side * effect * (np.log(largest / smallest) - slope * np.log(ratio))
+    noise = np.random.default_rng(2).normal(scale=0.05, size=(SEEDS, len(gain)))
+    return Sizes(largest, largest / ratio, ratio, gain + noise, np.full((SEEDS, len(gain)), 20.0))
+
+
+def test_rows_are_those_of_the_notebook_in_order():
+    assert [check.claim.id for check in CHECKS] == [136, 137, 138]
+    assert BY_ROW[137].run("small", rng()).verdict == "not judged"
+
+
+@pytest.mark.parametrize("row", [136, 137])
+def test_claims_hold_in_their_world(row):
+    assert BY_ROW[row].judge(together()).verdict == "holds"
+
+
+@pytest.mark.false_world(136, 137)
+@pytest.mark.parametrize("row", [136, 137])
+@pytest.mark.parametrize("effect", [0.0, -1.0])
+def test_claims_do_not_hold_without_or_with_reversed_effect(row, effect):
+    verdict = BY_ROW[row].judge(together(effect)).verdict
+    assert verdict == "refuted" if effect < 0 else verdict in ("refuted", "inconclusive")
+
+
+@pytest.mark.false_world(136)
+@pytest.mark.parametrize("arm", open_questions.preferred())
+def test_one_pre_training_that_harms_is_enough(arm):
+    found = BY_ROW[136].judge(together(gain=lambda each: -2.0 if each == arm else gain_of(each)))
+    assert found.verdict == "refuted"
+    assert f"{arm.world}: pre-training" in found.threshold
+
+
+@pytest.mark.false_world(136)
+def test_self_training_has_to_depend_on_the_pool():
+    def harmless(arm):
+        return abs(gain_of(arm))
+
+    def useless(arm):
+        return -3.0 if arm.teacher else gain_of(arm)
+
+    assert BY_ROW[136].judge(together(gain=harmless)).verdict == "refuted"
+    found = BY_ROW[136].judge(together(gain=useless))
+    assert found.verdict == "refuted"
+    assert "good pool" in found.threshold
+
+
+def test_no_loss_shown_and_a_point_ruled_out():
+    noise = np.random.default_rng(0).normal(size=10)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    verdicts = [open_questions.never_worse(mean + spread * noise).verdict
+                for mean, spread in ((0.0, 1.0), (-0.5, 0.1), (0.0, 4.0), (-3.0, 1.0))]  # fmt: skip
+    assert verdicts == ["holds", "refuted", "inconclusive", "refuted"]
+
+
+@pytest.mark.false_world(137)
+@pytest.mark.parametrize("world", TOGETHER)
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_one_world_and_teacher_without_an_addition_is_enough(world, teacher):
+    def gain(arm, value=3.0):
+        return value if arm == open_questions.both(world, teacher) else gain_of(arm)
+
+    assert BY_ROW[137].judge(together(gain=gain)).verdict == "inconclusive"
+    found = BY_ROW[137].judge(together(gain=lambda arm: gain(arm, 1.0)))
+    assert found.verdict == "refuted"
+    assert f"({world}, {TEACHERS[teacher]} teacher)" in found.threshold
+
+
+def test_interaction_is_what_both_bring_beyond_the_sum():
+    values = open_questions.interaction(together(), "digits", RANDOM)
+    assert values.shape == (SEEDS,)
+    assert values.mean() == pytest.approx(6 - 3 - 2, abs=0.3)
+
+
+def test_sizes_hold_in_their_world():
+    found = BY_ROW[138].judge({"a": sizes(), "b": sizes(smallest=80.0)})
+    assert found.verdict == "holds"
+
+
+@pytest.mark.false_world(138)
+@pytest.mark.parametrize(
+    ("wrong", "verdict", "words"),
+    [
+        (sizes(side=-1.0), "refuted", "mean > 0 points per factor e"),
+        (sizes(slope=0.0, smallest=200.0), "refuted", "slope"),
+        (sizes(effect=0.0), "inconclusive", "crossing in range"),
+        (sizes(smallest=1e-6), "inconclusive", "open: no crossing in range"),
+        (sizes(side=-1.0, smallest=1e9), "inconclusive", "open: no crossing in range"),
+    ],
+)
+def test_a_contour_elsewhere_or_of_another_shape_is_refused(wrong, verdict, words):
+    found = BY_ROW[138].judge({"right": sizes(), "wrong": wrong})
+    assert found.verdict == verdict
+    assert words in found.threshold
+    assert found.threshold.endswith("(wrong)")
+
+
+def test_the_contour_is_found_where_it_was_put():
+    for ratio, size in ((1.0, 60.0), (10.0, 600.0)):
+        found = open_questions.contour(sizes(), ratio)
+        assert found.size == pytest.approx(size, rel=0.1)
+        assert found.low < size < found.high
+        assert found.inside == 1.0
+    assert open_questions.contour(sizes(), 50.0).inside == 0.0  # at 3000, beyond what was measured
+    assert open_questions.contour_slope(sizes())[0] == pytest.approx(1.0, abs=0.05)
+    a, b, c = sizes().coefficients.mean(axis=0)
+    assert (a, b, c) == (pytest.approx(-np.log(60), abs=0.15), pytest.approx(1, abs=0.03), pytest.approx(-1, abs=0.03))
+
+
+@pytest.mark.false_world(138)
+def test_a_verdict_that_half_as_many_updates_do_not_give_is_inconclusive():
+    found = BY_ROW[138].judge({"gaussian": sizes(), open_questions.SHORTER: sizes(side=-1.0)})
+    assert found.verdict == "inconclusive"
+    assert found.threshold.endswith("(gaussian); half as long refuted")
+    same = {"gaussian": sizes(side=-1.0), open_questions.SHORTER: sizes(side=-1.0)}
+    assert BY_ROW[138].judge(same).verdict == "refuted"
+
+
+def test_grids_hold_all_sizes_that_leave_every_class_a_sample():
+    cells = {
+        name: [runs_of.class_counts(grid.world, arm.data) for arm in open_questions.size_arms(grid)]
+        for name, grid in open_questions.GRIDS.items()
+    }
+    assert [int(each[0]) for each in cells["gaussian"]] == [50, 250, 1000] * 3
+    assert [int(each[0]) for each in cells[open_questions.SHORTER]] == [50, 1000] * 2
+    assert [int(each[0]) for each in cells["digits"]] == [6, 12, 30, 60, 120, 30, 60, 120]
+    assert min(each.min() for each in (*cells["gaussian"], *cells["digits"])) == 1
+    lengths = {arm.length for name in ("gaussian", open_questions.SHORTER)
+               for arm in open_questions.size_arms(open_questions.GRIDS[name])}  # fmt: skip
+    assert lengths == {1.0, 0.5}
+
+
+def test_arms_say_where_they_come_from_and_get_equally_many_updates():
+    arm = Arm("gaussian", GOOD, LABELLED, POOL)
+    assert arm.source == Arm("gaussian", GOOD.base, LABELLED)
+    assert arm.labelling == Arm("gaussian", GOOD, POOL)
+    assert arm.baseline == Arm("gaussian", GOOD.base)
+    for world in TOGETHER:
+        assert Arm(world, start=RANDOM).length == 2 * Arm(world, start=LABELLED).length
+    assert Arm("gaussian").length == 2 * Arm("digits").length == 2.0
+
+
+@pytest.mark.parametrize("world", TOGETHER)
+def test_arms_are_trained_alike_in_any_company(world):
+    data = replace(SHORT, ratio=10.0)
+    arms = [Arm(world, data, LABELLED), Arm(world, data, POOL, RANDOM), Arm(world, data, RANDOM, LABELLED)]
+    many = runs_of.run_arms(arms, seeds=range(2))
+    assert {*arms, arms[0].baseline, arms[0].source} <= {*many.recall}
+    for arm in arms:
+        alone = runs_of.run_arms([arm], seeds=range(2))
+        np.testing.assert_allclose(alone.recall[arm], many.recall[arm])
+    assert not np.allclose(many.recall[arms[0]], many.recall[arms[0].baseline])
+    assert ((many.pool_error[arms[1]] > 0) & (many.pool_error[arms[1]] < 1)).all()
+    assert set(many.score) == {arms[0].source, arms[1].source}
+
+
+def test_a_start_is_the_pre_trained_network_but_for_its_last_layer():
+    seen = runs_of.labelled_set("digits", SHORT.base, 0)[0]
+    (state,), score = runs_of.pretrain("digits", [seen], [0], length=0.1)
+    network = runs_of.start_network("digits", 0, state)
+    fresh = runs_of.network("digits", CLASSES, 0)
+    assert torch.equal(network.layer1.weight, state["layer1.weight"])
+    assert not torch.equal(network.layer1.weight, fresh.layer1.weight)
+    assert torch.equal(network.head.weight, fresh.head.weight)
+    assert score.shape == (1,)
+    again = runs_of.pretrain("digits", [seen, seen[:30]], [0, 1], length=0.1)[0][0]
+    torch.testing.assert_close(again["layer2.weight"], state["layer2.weight"])
+
+
+def test_a_pool_of_digits_is_what_the_labelled_draw_left_over():
+    inputs, targets = runs_of.labelled_set("digits", DIGITS, 3)
+    pool, classes = runs_of.unlabelled_pool("digits", DIGITS, 3)
+    assert targets.bincount().tolist() == runs_of.class_counts("digits", DIGITS).tolist()
+    assert len(pool) == pytest.approx(2 * len(inputs), abs=10)
+    assert len(set(np.bincount(classes))) == 1
+    known = {row.tobytes() for row in inputs.numpy()}
+    assert not any(row.tobytes() in known for row in pool.numpy())
+    assert not np.array_equal(runs_of.test_sets("digits", 0)[1], runs_of.test_sets("digits", 1)[1])
+
+
+@pytest.mark.false_world(136, 137)
+def test_dead_networks_are_refused_end_to_end():
+    """False world: what was learned without labels is thrown away, and all units are off."""
+
+    def dead(state):
+        return {**state, "layer2.bias": torch.full_like(state["layer2.bias"], -100.0)}
+
+    arms = [open_questions.pretrained("gaussian"), open_questions.self_trained("gaussian")]
+    found = runs_of.run_arms([*arms, open_questions.both("gaussian", RANDOM)], seeds=range(3), states_of=dead)
+    assert found.error(arms[0].baseline).mean() < 40
+    assert open_questions.complementary(found, "gaussian", RANDOM).verdict == "refuted"
+    assert open_questions.never_worse(found.gain(arms[0])).verdict == "refuted"
+
+
+@pytest.mark.false_world(138)
+def test_dead_networks_have_no_contour_end_to_end():
+    def dead(state):
+        return {**state, "layer2.bias": torch.full_like(state["layer2.bias"], -100.0)}
+
+    arms = [
+        replace(arm, data=replace(arm.data, length=0.2))
+        for arm in open_questions.size_arms(open_questions.GRIDS[open_questions.SHORTER])
+    ]
+    found = open_questions.gathered(runs_of.run_arms(arms, seeds=range(3), states_of=dead), arms)
+    assert (found.gain < 0).all()
+    assert open_questions.judge_crossing(found).verdict == "inconclusive"
+
+
+def test_labels_alone_learn_the_two_gaussians_with_enough_samples():
+    inputs, targets = runs_of.two_gaussians(2000, 500, rng())
+    assert np.bincount(targets).tolist() == [2000, 500]
+    ratio = inputs[targets == 0].var() / inputs[targets == 1].var()
+    assert ratio == pytest.approx(runs_of.FEATURE_VARIANCE, rel=0.1)
+    errors = runs_of.feature_runs([(16, 16), (2000, 2000)], seeds=range(2), steps=100)
+    assert errors.shape == (2, 2)
+    assert (errors[:, 0] > errors[:, 1] + 15).all()
