@@ -98,12 +98,20 @@ def _recorder(device: torch.device) -> Callable[[Step, torch.Generator], Step] |
 
 
 def _record(step: Step, rng: torch.Generator) -> Step:
-    """A CUDA graph of `step`, as the function that replays it. Nothing is computed while it is recorded."""
+    """A CUDA graph of `step`, as the function that replays it. Nothing is computed while it is recorded.
+
+    Raises:
+        RuntimeError: something in the step cannot be recorded.
+    """
     graph: Any = torch.cuda.CUDAGraph()
     graph.register_generator_state(rng)
-    with (
-        _ONE_RECORDING,
-        torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"),
-    ):
-        step()
+    here = torch.cuda.current_stream()
+    try:
+        with _ONE_RECORDING, torch.cuda.graph(graph, stream=here, capture_error_mode="thread_local"):
+            step()
+    except RuntimeError as error:
+        raise RuntimeError(
+            "a training step could not be recorded as a CUDA graph: its loss, augmentation or views make the host "
+            f"wait, or use numbers of the host ({error}). `execution='plain'` trains without recording."
+        ) from error
     return graph.replay

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -225,6 +227,60 @@ def test_a_step_is_run_three_times_then_recorded_once(monkeypatch):
             recorded()
             seen.append((float(counter), recorder.recorded))
     assert seen == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
+
+
+class Graph:
+    """As much of a CUDA graph as recording touches."""
+
+    def __init__(self):
+        self.generators, self.replays = [], 0
+
+    def register_generator_state(self, rng):
+        self.generators.append(rng)
+
+    def replay(self):
+        self.replays += 1
+
+
+@pytest.fixture
+def graphs_made(monkeypatch):
+    made = []
+
+    @contextlib.contextmanager
+    def recording(graph, *, stream, capture_error_mode):
+        assert (stream, capture_error_mode) == ("the stream of the run", "thread_local")
+        made.append(graph)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "the stream of the run")
+    return made
+
+
+def test_on_a_gpu_a_graph_takes_over_with_the_generator_of_the_run(graphs_made):
+    calls, rng = [], seed()
+    recorded = Recorded(lambda: calls.append(None), rng, torch.device("cuda"))
+    for _ in range(5):
+        recorded()
+    (graph,) = graphs_made
+    assert graph.generators == [rng]
+    assert (len(calls), graph.replays) == (4, 2)  # three ordinary runs, one that is recorded; then replays
+
+
+def test_a_step_that_cannot_be_recorded_says_what_to_do(graphs_made):
+    runs = []
+
+    def step():
+        runs.append(None)
+        if len(runs) == 4:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorded = Recorded(step, seed(), torch.device("cuda"))
+    for _ in range(3):
+        recorded()
+    with pytest.raises(RuntimeError, match="could not be recorded .* not permitted .* `execution='plain'` trains"):
+        recorded()
 
 
 def test_auto_records_on_one_gpu_alone():
