@@ -183,6 +183,30 @@ def test_the_final_model_learns_from_labels_and_pseudo_labels(monkeypatch):
     assert len(found.trained.curves["train_loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"), [({}, "all"), ({"omega": 0.25}, "omega"), ({"sampling": "inverse"}, "classes")]
+)
+def test_the_final_model_sees_the_shares_that_were_asked_for(monkeypatch, change, expected):
+    orders = []
+    real = training.fit
+
+    def watched(model, inputs, targets, **options):
+        rng = torch.Generator().manual_seed(0)
+        orders.append((torch.cat([options["order_at"](1, rng) for _ in range(30)]), targets))
+        return real(model, inputs, targets, **options)
+
+    monkeypatch.setattr(training, "fit", watched)
+    run_self_train(replace(BASE, **change))
+    order, targets = orders[1]
+    assert len(order) == 30 * 63
+    if expected == "classes":
+        shares = torch.bincount(targets[order], minlength=3) / len(order)
+        assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    else:
+        from_pool = float((order >= 21).double().mean())
+        assert from_pool == pytest.approx(42 / 63 if expected == "all" else 0.25 * 42 / (21 + 0.25 * 42), abs=0.01)
+
+
 @pytest.mark.parametrize("change", [{}, {"sampling": "inverse"}, {"loss": "ldam", "counts_from": "labelled"}])
 def test_no_true_label_of_the_pool_is_read(tiny, change):
     config = replace(BASE, relevance=0.7, outside="noise", **change)
