@@ -29,6 +29,10 @@ from lt_lib.batch.place import HEARTBEAT, STORAGE_ERRORS, Claim, DamagedRun, Pla
 from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, host_name, start_mark
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# The C library keeps memory that a training step frees, for the next step wants the same. Dask's workers tell it to give
+# memory back at once, which their kernels would inherit: the system then cleared every page anew in every step, and half
+# of the processor's time went there (ResNet-8, batch 128, one thread: 0.47 s of it per step, and 0.26 s with these).
+_MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
 _MEASURE_SECONDS = 1.0
@@ -355,7 +359,7 @@ def _environment(task: Mapping[str, Any], place: Place) -> dict[str, str]:
     """What the kernel sees besides what this process saw."""
     modules = [str(place.pin_folder(task["pin"]) / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = dict.fromkeys(_THREAD_VARIABLES, str(task["cpus"]))
-    variables |= {"PYTHONPATH": os.pathsep.join(modules), "TQDM_DISABLE": "1"}
+    variables |= {"PYTHONPATH": os.pathsep.join(modules), "TQDM_DISABLE": "1", **_MEMORY_VARIABLES}
     if "LT_DATA" not in os.environ and task["data_root"]:
         variables["LT_DATA"] = task["data_root"]
     if task["devices"] is not None:
