@@ -74,10 +74,15 @@ class SlurmEngine:
         write_whole(base.with_suffix(".task.json"), json.dumps(task))
         script = base.with_suffix(".sh")
         write_whole(script, job_script(base, str(task["run"]), int(task["cpus"]), self._gpus, self._options))
-        said = _call("sbatch", "--parsable", str(script))
-        job = re.match(r"\d+", said.strip())
-        if job is None:
-            raise EngineError(f"sbatch gave no number of a job but {said.strip()!r}.")
+        try:
+            said = _call("sbatch", "--parsable", str(script))
+            job = re.match(r"\d+", said.strip())
+            if job is None:
+                raise EngineError(f"sbatch gave no number of a job but {said.strip()!r}.")
+        except EngineError:
+            for ending in (".task.json", ".sh"):
+                base.with_suffix(ending).unlink()
+            raise
         self._jobs[job.group()] = (str(task["run"]), base)
 
     def collect(self, seconds: float) -> list[tuple[str, dict[str, Any]]]:
@@ -161,6 +166,8 @@ def job_script(base: Path, run: str, cpus: int, gpus: float, options: Sequence[s
         *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
         # The signal goes to the attempt itself, which then has time to end in order.
         "--signal=B:TERM@30",
+        # What a node loses is sent in again by the driver; Slurm would do so a second time.
+        "--no-requeue",
         *options,
     ]
     words = [sys.executable, "-m", "lt_lib.batch.attempt", f"{base}.task.json", f"{base}.report.json"]
@@ -173,7 +180,8 @@ def array_script(
     """A script for `sbatch`: an array of jobs that share a grid, each doing one run after the other, without a driver.
 
     What the jobs agree on is in the place: a run is claimed by one of them, and taken over if its job is killed. A job
-    that meets its time limit ends in order; sent in again, the script goes on with what is not done.
+    that was preempted, or whose node failed, comes back by itself; one that meets its time limit ends in order, and the
+    script, sent in again, goes on with what is not done.
 
     Args:
         name: of the grid.
@@ -195,6 +203,8 @@ def array_script(
         f"--cpus-per-task={cpus}",
         *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
         "--signal=B:TERM@30",
+        "--requeue",
+        "--open-mode=append",
         *options,
     ]
     words = [sys.executable, "-m", "lt_lib", "batch", str(grid), "--out", str(place)]

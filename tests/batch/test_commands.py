@@ -181,7 +181,7 @@ def test_the_script_for_slurm_asks_for_what_a_run_needs_and_names_the_state_of_t
     assert (code, lines[0], lines[-1].split()[0]) == (0, "#!/bin/bash", "exec")
     assert {line.removeprefix("#SBATCH ") for line in lines[1:-1]} == {
         "--job-name=lt-g", "--array=1-3", "--ntasks=1", "--cpus-per-task=4", "--gres=gpu:1", "--signal=B:TERM@30",
-        "--time=2:00:00",
+        "--requeue", "--open-mode=append", "--time=2:00:00",
     }  # fmt: skip
     assert not (tmp_path / "a place").exists()
     # The jobs run a command that exists, with options that it knows, and refuse another state.

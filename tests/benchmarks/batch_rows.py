@@ -1,5 +1,6 @@
 """Rows of `make bench` on batches: what a run costs beyond its notebook, and what many runs cost."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,13 +22,15 @@ CELL = 'open(f"{out_dir}/result.json", "w").write("{}")\n'
 
 
 def bench_batch(runs: int = 1000) -> list[dict]:
-    """Time of an import, of a run, of many runs, of planning and of looking up.
+    """Time of an import, of waiting, of a run, of many runs, of planning and of looking up.
 
     Args:
         runs: trivial runs on two workers.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return [_import(), _overhead(Path(folder)), *_many(Path(folder), runs), *_lookup(Path(folder))]
+        root = Path(folder)
+        start = [_import(), *_waiting(root), _overhead(root)]
+        return [*start, *_many(root, runs), *_lookup(root, 2_000, 5.0, 2.0), *_lookup(root, 10_000, 5.0, 5.0)]
 
 
 def _row(what: str, value: float, limit: float) -> dict:
@@ -43,6 +46,25 @@ def _time(*words: object) -> float:
 def _import() -> dict:
     extra = min(_time("-c", "import lt_lib") for _ in range(5)) - min(_time("-c", "pass") for _ in range(5))
     return _row("import lt_lib, s", extra, 0.3)
+
+
+def _waiting(folder: Path, seconds: float = 20.0) -> list[dict]:
+    """What the driver and its two workers take from the processor while two long runs go on."""
+    grid = write_grid(folder / "waiting", "axes: {x: [60, 61]}\n", "import time\ntime.sleep(x)\n")
+    out = folder / "waiting" / "place"
+    command = [sys.executable, "-m", "lt_lib", "batch", str(grid), "--out", str(out), "--workers", "2"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while len(list(out.glob("attempts/*/*/notebook.ipynb"))) < 2:
+            time.sleep(0.2)
+        watched = [psutil.Process(child.pid), *_workers(psutil.Process(child.pid))]
+        begin = sum(sum(process.cpu_times()[:2]) for process in watched)
+        time.sleep(seconds)
+        used = sum(sum(process.cpu_times()[:2]) for process in watched) - begin
+    finally:
+        child.terminate()
+        child.wait()
+    return [_row("core that a driver and 2 workers take while runs go on, %", 100 * used / seconds, 8.0)]
 
 
 def _overhead(folder: Path) -> dict:
@@ -88,19 +110,28 @@ def _memory(driver: psutil.Process) -> dict[str, float]:
     """Resident bytes of the driver, and of the processes that Dask keeps for its workers."""
     workers = 0.0
     try:
-        for child in driver.children(recursive=True):
-            if any("multiprocessing" in word for word in child.cmdline()):
-                workers += child.memory_info().rss
+        for child in _workers(driver):
+            workers += child.memory_info().rss
         return {"driver": driver.memory_info().rss, "workers": workers}
     except psutil.Error:
         return {"driver": 0.0, "workers": workers}
 
 
-def _lookup(folder: Path, runs: int = 10_000) -> list[dict]:
+def _workers(driver: psutil.Process) -> list[psutil.Process]:
+    """The processes that Dask keeps for its workers."""
+    found = []
+    for child in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [child] if any("multiprocessing" in word for word in child.cmdline()) else []
+    return found
+
+
+def _lookup(folder: Path, runs: int, plan_limit: float, status_limit: float) -> list[dict]:
     """Planning, and the status of a finished place; its runs are made up."""
-    grid = write_grid(folder / "lookup", f"seeds: {runs}\nlimits: {{max_runs: {runs}}}\n", CELL)
+    home = folder / f"lookup{runs}"
+    grid = write_grid(home, f"seeds: {runs}\nlimits: {{max_runs: {runs}}}\n", CELL)
     plan = make_plan(load_grid(grid))
-    place = Place(folder / "lookup" / "place")
+    place = Place(home / "place")
     place.open()
     keep_plan(place, plan)
     sync, os.fsync = os.fsync, lambda descriptor: None
@@ -111,6 +142,6 @@ def _lookup(folder: Path, runs: int = 10_000) -> list[dict]:
         os.fsync = sync
     words = ["-m", "lt_lib", "batch", grid, "--out", place.folder, "--dry-run"]
     return [
-        _row(f"plan of {runs} finished runs, s", _time(*words), 5.0),
-        _row(f"status of {runs} finished runs, s", _time("-m", "lt_lib", "status", place.folder), 5.0),
+        _row(f"plan of {runs} finished runs, s", _time(*words), plan_limit),
+        _row(f"status of {runs} finished runs, s", _time("-m", "lt_lib", "status", place.folder), status_limit),
     ]
