@@ -5,12 +5,11 @@ pre-training and training together.
 
 The size that pre-training needs is read off a surface, fitted to the gains of every seed,
 
-.. math:: g(n, \rho) = a + b \ln n + c \ln \rho, \qquad
-          g = 0 \iff n^*(\rho) = e^{-a/b}\, \rho^{-c/b}
+.. math:: g(n, \rho) = a + b \ln n + c \ln \rho + h \ln n \ln \rho, \qquad
+          g = 0 \iff \ln n^*(\rho) = -\frac{a + c \ln \rho}{b + h \ln \rho}
 
 with n samples in the largest class. Theorem 3 of Yang and Xu asks for :math:`N_\pm \ge 8 \ln(4/\eta) / (d \delta^2)`,
-a number of *rare* samples: then :math:`n^* \propto \rho` (slope :math:`-c/b = 1`), and the gain lies above the contour
-(:math:`b > 0`).
+a number of *rare* samples: then :math:`n^* \propto \rho`, slope 1 in logarithms, and the gain lies above the contour.
 """
 
 from __future__ import annotations
@@ -216,8 +215,9 @@ class Sizes:
 
     @property
     def coefficients(self) -> Array:
-        """a, b, c of the surface of every seed by least squares, `(seeds, 3)`."""
-        design = np.column_stack([np.ones(len(self.largest)), np.log(self.largest), np.log(self.ratio)])
+        """a, b, c, h of the surface of every seed by least squares, `(seeds, 4)`."""
+        size, ratio = np.log(self.largest), np.log(self.ratio)
+        design = np.column_stack([np.ones(len(size)), size, ratio, size * ratio])
         return self.gain @ np.linalg.pinv(design).T
 
     def range(self, ratio: float) -> tuple[float, float]:
@@ -293,21 +293,32 @@ def contour(sizes: Sizes, ratio: float) -> Contour:
     drawn = _resampled(sizes)
     point, found = (_zero(each, ratio) for each in (mean, drawn))
     first, last = sizes.range(ratio)
-    inside = (found >= first) & (found <= last) & (np.sign(drawn[:, 1]) == np.sign(mean[1]))
+    same_side = np.sign(_rise(drawn, ratio)) == np.sign(_rise(mean, ratio))
+    inside = (found >= first) & (found <= last) & same_side
     low, high = np.quantile(found, [0.05, 0.95], method="nearest")
     return Contour(float(point), float(low), float(high), float(inside.mean()))
 
 
 def contour_slope(sizes: Sizes) -> tuple[float, float, float]:
-    r"""Slope :math:`-c/b` of :math:`\ln n^*` on :math:`\ln \rho`, with its 90 % bootstrap interval."""
-    mean, drawn = sizes.coefficients.mean(axis=0), _resampled(sizes)
-    low, high = np.quantile(-drawn[:, 2] / drawn[:, 1], [0.05, 0.95], method="nearest")
-    return float(-mean[2] / mean[1]), float(low), float(high)
+    r"""Mean slope of :math:`\ln n^*` on :math:`\ln \rho` over the ratios measured, with its 90 % bootstrap interval."""
+    first, last = float(sizes.ratio.min()), float(sizes.ratio.max())
+
+    def slope(coefficients: Array) -> Array:
+        ends = (np.log(_zero(coefficients, ratio)) for ratio in (last, first))
+        return np.subtract(*ends) / np.log(last / first)
+
+    low, high = np.quantile(slope(_resampled(sizes)), [0.05, 0.95], method="nearest")
+    return float(slope(sizes.coefficients.mean(axis=0))), float(low), float(high)
+
+
+def rise(sizes: Sizes) -> Array:
+    """Points by which the gain rises per factor e of the size, at the mean logarithm of the ratios, `(seeds,)`."""
+    return _rise(sizes.coefficients, float(np.exp(np.log(sizes.ratio).mean())))
 
 
 def judge_side(sizes: Sizes) -> Judgement:
     """Whether the gain rises with the number of samples."""
-    return positive_effect(sizes.coefficients[:, 1], unit="points per factor e")
+    return positive_effect(rise(sizes), unit="points per factor e")
 
 
 def judge_shape(sizes: Sizes) -> Judgement:
@@ -354,16 +365,21 @@ def judge_sizes(measured: dict[str, Sizes]) -> Judgement:
 
 
 def _resampled(sizes: Sizes) -> Array:
-    """Mean coefficients of resampled seeds, `(resamples, 3)`."""
+    """Mean coefficients of resampled seeds, `(resamples, 4)`."""
     coefficients = sizes.coefficients
     rows = np.random.default_rng(0).integers(len(coefficients), size=(RESAMPLES, len(coefficients)))
     return coefficients[rows].mean(axis=1)
 
 
+def _rise(coefficients: Array, ratio: float) -> Array:
+    """Slope of the surface in the logarithm of the size; coefficients in the last axis."""
+    return coefficients[..., 1] + coefficients[..., 3] * np.log(ratio)
+
+
 def _zero(coefficients: Array, ratio: float) -> Array:
-    """Size at which the surface is zero; coefficients in the last axis. Infinite where it overflows."""
-    a, b, c = np.moveaxis(np.asarray(coefficients), -1, 0)
-    return np.exp(np.clip(-(a + c * np.log(ratio)) / b, -700, 700))
+    """Size at which the surface is zero, cut to what a float can hold; coefficients in the last axis."""
+    level = coefficients[..., 0] + coefficients[..., 2] * np.log(ratio)
+    return np.exp(np.clip(-level / _rise(coefficients, ratio), -700, 700))
 
 
 CHECKS: tuple[Check, ...] = (

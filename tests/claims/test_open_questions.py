@@ -146,8 +146,19 @@ def test_the_contour_is_found_where_it_was_put():
         assert found.inside == 1.0
     assert open_questions.contour(sizes(), 50.0).inside == 0.0  # at 3000, beyond what was measured
     assert open_questions.contour_slope(sizes())[0] == pytest.approx(1.0, abs=0.05)
-    a, b, c = sizes().coefficients.mean(axis=0)
-    assert (a, b, c) == (pytest.approx(-np.log(60), abs=0.15), pytest.approx(1, abs=0.03), pytest.approx(-1, abs=0.03))
+    np.testing.assert_allclose(sizes().coefficients.mean(axis=0), [-np.log(60), 1, -1, 0], atol=0.15)
+    assert open_questions.rise(sizes(side=-2.0)).mean() == pytest.approx(-2.0, abs=0.05)
+
+
+def test_the_contour_may_bend():
+    ratio, largest = np.repeat([1.0, 10.0], 2), np.array([50.0, 1000.0] * 2)
+    # Zero at 100 for ratio 1, at 400 for ratio 10, with different slopes.
+    gain = np.where(ratio == 1, np.log(largest / 100), 3 * np.log(largest / 400))
+    noise = np.random.default_rng(3).normal(scale=0.01, size=(SEEDS, 4))
+    bent = Sizes(largest, largest / ratio, ratio, gain + noise, np.zeros((SEEDS, 4)))
+    assert open_questions.contour(bent, 1.0).size == pytest.approx(100, rel=0.02)
+    assert open_questions.contour(bent, 10.0).size == pytest.approx(400, rel=0.02)
+    assert open_questions.contour_slope(bent)[0] == pytest.approx(np.log10(4), abs=0.02)
 
 
 @pytest.mark.false_world(138)
