@@ -396,7 +396,7 @@ def test_index_lists_what_the_sources_show_and_what_makes_it_again(sources):
     here = "[fixture](fixture.svg), [010](../notebooks/010_a.ipynb), grid [g](../notebooks/grids/g.yaml)"
     assert rf"| S0 | L1 | A \| picture | {here} |  |" in text
     assert text.index("## Figures") < text.index("| S0 |") < text.index("## Tables") < text.index("| Paper |")
-    assert text.splitlines()[-4].startswith("## Theorems")
+    assert "## Theorems" not in text
     assert text.count("data withdrawn") == 1
     # The table that a grid makes is named as soon as it is there, and the index is then out of date.
     (sources / "results" / "g.csv").touch()
@@ -415,12 +415,17 @@ def test_index_lists_what_the_sources_show_and_what_makes_it_again(sources):
         (",010,,g,,", ",010,,h,,", "sources.csv, S0, L1: no grids h"),
         ("crest_readme", "crest_reedme", "sources.csv, Paper, table 1: no published crest_reedme"),
         ("crest_readme", "", "sources.csv: the published table crest_readme is not listed"),
+        (
+            "S0,figure",
+            "S0,picture",
+            "sources.csv, S0, L1: the kind must be one of figure, table, theorem",
+        ),
         ("data withdrawn", "", "sources.csv, Paper, table 1: neither what reproduces it nor why nothing does"),
     ],
 )
 def test_a_line_on_the_sources_that_is_wrong_is_named(sources, old, new, message):
     _edit(sources / "tools" / "sources.csv", old, new)
-    assert message in figure_index.problems(sources)
+    assert message in "\n".join(figure_index.problems(sources))
 
 
 def test_every_source_of_the_repository_has_what_makes_it_again_or_a_reason(repository):
@@ -429,7 +434,6 @@ def test_every_source_of_the_repository_has_what_makes_it_again_or_a_reason(repo
     kinds = [entry["kind"] for entry in entries]
     # The notes have 18 places with figures; the papers' tables and theorems come on top.
     least = {"figure": 19, "table": 17, "theorem": 14}
-    assert set(kinds) == set(least)
     assert all(kinds.count(kind) >= number for kind, number in least.items())
     notes = {note for entry in entries for note in ("S0", "S1", "S2", "S3") if note in entry["source"]}
     assert notes == {"S0", "S1", "S2", "S3"}

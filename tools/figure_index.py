@@ -21,7 +21,13 @@ from tools.check import lecture_paths, read_notebook, shown_figures
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 1_000_000
 _SUFFIXES = (".svg", ".png", ".csv")
-# Columns of sources.csv that hold names, several of them parted by blanks.
+# Kinds of entries of sources.csv, and the columns that hold names, several of them parted by blanks.
+_KINDS = {
+    "figure": "Figures",
+    "table": "Tables",
+    "theorem": "Theorems and formulas",
+    "question": "Questions that the notes leave open",
+}
 _NAMED = ("figures", "notebooks", "results", "grids", "published")
 
 
@@ -97,6 +103,8 @@ def source_problems(root: Path) -> list[str]:
     found: list[str] = []
     for entry in entries:
         where = f"sources.csv, {entry['source']}, {entry['place']}"
+        if entry["kind"] not in _KINDS:
+            found.append(f"{where}: the kind must be one of {', '.join(_KINDS)}, got {entry['kind']!r}")
         for column, names in known.items():
             found.extend(f"{where}: no {column} {name}" for name in entry[column].split() if name not in names)
         if not entry["reason"] and not any(entry[column] for column in _NAMED if column != "published"):
@@ -117,7 +125,9 @@ def _sources_lines(root: Path) -> list[str]:
         "What the four notes (S0 to S3) and their papers show, and where it is made again here. A measured table has",
         "the name of the grid that makes it; a grid without one has not been run, or not in full.",
     ]
-    for kind, title in (("figure", "Figures"), ("table", "Tables"), ("theorem", "Theorems and formulas")):
+    for kind, title in _KINDS.items():
+        if all(entry["kind"] != kind for entry in entries):
+            continue
         lines += ["", f"## {title}", "", "| source | where | what | here | remarks |", "|---|---|---|---|---|"]
         for entry in entries:
             if entry["kind"] != kind:

@@ -180,7 +180,7 @@ def judge_all_tasks(measured: Runs, *, against: str = CONTROL) -> Judgement:
     ratio = max(_ratios(measured), default=100.0)
     tasks = [task for task in runs.TASKS if (ratio, "CE", task) in measured.recall]
     if len(tasks) < 2:
-        return Judgement("not judged", why=f"needs two tasks at ratio {ratio:g}; there is {tasks or 'none'}")
+        return Judgement("not judged", why=f"needs two tasks at ratio {ratio:g}; there is {', '.join(tasks) or 'none'}")
     lacking = _missing(measured, *((ratio, "CE", start) for start in (*tasks, against)))
     if lacking:
         return lacking
@@ -198,7 +198,9 @@ def judge_imbalance(measured: Runs, *, against: str = CONTROL) -> Judgement:
     """Row 130: the gain at the largest ratio exceeds that at the smallest."""
     ratios = _ratios(measured)
     if len(ratios) < 2:
-        return Judgement("not judged", why=f"needs two imbalance ratios; there is {ratios or 'none'}")
+        return Judgement(
+            "not judged", why=f"needs two imbalance ratios; there is {f'{ratios[0]:g}' if ratios else 'none'}"
+        )
     lacking = _missing(measured, *((ratio, "CE", s) for ratio in (ratios[0], ratios[-1]) for s in (MAIN, against)))
     if lacking:
         return lacking
@@ -212,8 +214,9 @@ def judge_uniform(measured: Runs, *, against: str = CONTROL) -> Judgement:
     One setting whose gain is shown to be negative refutes it. The statistic is the share of settings that hold.
     """
     settings = [(ratio, base) for ratio, base in measured.settings(against=against) if ratio > 1]
-    if len({base for _, base in settings}) < 2:
-        return Judgement("not judged", why=f"needs two base methods; there is {settings or 'none'}")
+    bases = sorted({base for _, base in settings})
+    if len(bases) < 2:
+        return Judgement("not judged", why=f"needs two base methods; there is {', '.join(bases) or 'none'}")
     lacking = _missing(measured, *((*setting, start) for setting in settings for start in (MAIN, against)))
     if lacking:
         return lacking

@@ -436,6 +436,9 @@ def test_one_ratio_one_base_and_one_task_judge_what_they_can(tmp_path):
     folder = pretraining_world(tmp_path, 0.05, ratios=(100.0,), bases=("ERM",), tasks=("rotation",))
     found = {number: judged(number, folder).verdict for number in (106, 129, 130, 131, 132, 134)}
     assert found == {106: "holds", 129: "not judged", 130: "not judged", 131: "not judged", 132: "holds", 134: "holds"}
+    reasons = {129: "two tasks at ratio 100; there is rotation", 130: "two imbalance ratios; there is 100"}
+    reasons[131] = "two base methods; there is CE"
+    assert {number: judged(number, folder).why for number in reasons} == {n: f"needs {r}" for n, r in reasons.items()}
 
 
 def test_the_rows_of_real_runs_have_what_the_rules_read(tmp_path):
