@@ -149,6 +149,13 @@ def test_random_parts_have_the_papers_areas_and_aspects(rng):
     assert all(0 <= b.left <= 500 - b.width and 0 <= b.top <= 400 - b.height for b in boxes)
 
 
+def test_random_parts_are_as_often_high_as_wide(rng):
+    """The aspect is uniform on a logarithmic scale; uniform on a plain one, only 43 % would be higher than wide."""
+    boxes = [choose_box(400, 400, 224, "area", rng) for _ in range(4000)]
+    unequal = [box.height > box.width for box in boxes if box.height != box.width]
+    assert np.mean(unequal) == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / len(unequal)))
+
+
 def test_random_parts_are_distributed_as_those_of_torchvision(rng):
     from scipy.stats import ks_2samp
     from torchvision.transforms.v2 import RandomResizedCrop
