@@ -363,6 +363,15 @@ def test_rows_of_two_protocols_are_not_judged_together(tmp_path):
         judged(36, tmp_path)
 
 
+def test_of_the_settings_of_the_table_the_one_of_the_ledger_is_taken(tmp_path):
+    rows = pd.read_csv(crest_world(tmp_path) / "rows.csv").assign(protocol="crest (5000, 10 %)")
+    others = [rows.assign(protocol="crest (5000, 30 %)"), rows.assign(imbalance_ratio=50.0)]
+    others.append(rows.assign(dataset="cifar100"))
+    worse = pd.concat(others).assign(**dict.fromkeys([*recalls(0), "accuracy_last"], 0.1))
+    pd.concat([worse, rows]).to_csv(tmp_path / "rows.csv", index=False)
+    assert judged(45, tmp_path).verdict == "holds"
+
+
 def generations(folder, pattern=1.0, rise=0.1):
     """A table by generation and class that fits the rows: precision against recall, and a pool that improves."""
     rows = pd.read_csv(folder / "rows.csv")
@@ -439,6 +448,15 @@ def test_one_ratio_one_base_and_one_task_judge_what_they_can(tmp_path):
     reasons = {129: "two tasks at ratio 100; there is rotation", 130: "two imbalance ratios; there is 100"}
     reasons[131] = "two base methods; there is CE"
     assert {number: judged(number, folder).why for number in reasons} == {n: f"needs {r}" for n, r in reasons.items()}
+
+
+def test_of_several_data_sets_the_one_of_the_ledger_is_taken(tmp_path):
+    pretraining_world(tmp_path, 0.05)
+    rows = pd.read_csv(tmp_path / "ssp-small.csv")
+    other = rows.assign(dataset="cifar100", **dict.fromkeys(recalls(0), 0.1))
+    pd.concat([rows, other]).to_csv(tmp_path / "ssp-small.csv", index=False)
+    assert judged(106, tmp_path).verdict == "holds"
+    assert judged(106, tmp_path, "paper").verdict == "not judged"
 
 
 def test_the_rows_of_real_runs_have_what_the_rules_read(tmp_path):
