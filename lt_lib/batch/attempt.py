@@ -29,13 +29,17 @@ from lt_lib.batch.place import HEARTBEAT, STORAGE_ERRORS, Claim, DamagedRun, Pla
 from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, host_name, start_mark
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# The C library keeps memory that a training step frees, for the next step wants the same. Dask's workers tell it to give
-# memory back at once, which their kernels would inherit: the system then cleared every page anew in every step, and half
-# of the processor's time went there (ResNet-8, batch 128, one thread: 0.47 s of it per step, and 0.26 s with these).
+# The C library keeps memory that a training step frees, for the next step wants the same. Dask's workers tell it to
+# give memory back at once, which their kernels would inherit: the system then cleared every page anew in every step,
+# and half of the processor's time went there (ResNet-8, batch 128, one thread: 0.47 s of it per step, and 0.26 s with these).
 _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
 _MEASURE_SECONDS = 1.0
+# Libraries that papermill and the check of a notebook's schema load where they find them, and do without: for addresses
+# of cloud stores, which no path here is, and for web addresses and durations, which no notebook holds. The first of
+# these alone builds a grammar for 0.9 s at every start; the other three are a third of what is left.
+_NOT_NEEDED = ("rfc3987_syntax", "boto3", "pyarrow", "isoduration")
 
 
 def main() -> None:
@@ -45,9 +49,8 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     adopt_orphans()
-    # The notebook's schema is checked by a library that, if it finds this one, builds a grammar of web addresses for
-    # 0.9 s at every start. It does without it, and notebooks hold no such addresses.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    for name in _NOT_NEEDED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     try:
         report = _attempt(task, watch_parent=not files)
     except Exception as error:

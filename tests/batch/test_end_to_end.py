@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from batch.world import parent_of, start_scheduler
 
 from lt_lib.batch.grid import load_grid
@@ -48,6 +49,7 @@ def plain_run(notebook: Path, point: dict, out: Path) -> dict:
     return json.loads((out / "result.json").read_text())["row"]
 
 
+@pytest.mark.timeout(1200)  # eight trainings, which a busy machine makes long
 def test_the_smoke_grid_of_a_clone_on_three_workers_of_which_one_is_killed(bench, repository):
     clone = bench.folder / "clone"
     commit = clean_clone(repository, clone)
