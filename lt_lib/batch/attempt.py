@@ -31,7 +31,8 @@ from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # The C library keeps memory that a training step frees, for the next step wants the same. Dask's workers tell it to
 # give memory back at once, which their kernels would inherit: the system then cleared every page anew in every step,
-# and half of the processor's time went there (ResNet-8, batch 128, one thread: 0.47 s of it per step, and 0.26 s with these).
+# and half of the processor's time went there (ResNet-8, batch 128, one thread: 0.47 s of it per step, and 0.26 s with
+# these).
 _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
