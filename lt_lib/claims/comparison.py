@@ -24,8 +24,18 @@ Table = Any
 
 COPY = "-jpeg"  # ending of the name of a data set whose images are a JPEG copy
 MINIMUM_SEEDS = 3
+# What tells two cells of self-training apart, and how a label says it.
+_POOL = {
+    "base_method": "labels of {}",
+    "pool_source": "pool {}",
+    "pool_amount": "pool x {:g}",
+    "pool_imbalance_ratio": "pool ratio {:g}",
+    "relevance": "relevance {:g}",
+    "outside": "outside {}",
+    "omega": "omega {:g}",
+}
 _CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "loss", "beta", "gamma",
-         "protocol", "total_epochs")  # fmt: skip
+         "protocol", "total_epochs", *_POOL)  # fmt: skip
 # Published metric -> what of a row it is compared with, as an error in percent.
 _ERRORS = {
     "top1_error_percent": "accuracy_last",
@@ -223,6 +233,7 @@ def _label(key: dict[str, Any]) -> str:
         parts.append(f"beta {key['beta']:g}")
     if not _missing(key["total_epochs"]):
         parts.append(f"{key['total_epochs']:g} epochs in all")
+    parts += [text.format(key[name]) for name, text in _POOL.items() if not _missing(key[name])]
     return ", ".join(parts)
 
 
