@@ -56,3 +56,12 @@ def test_a_place_without_finished_runs_writes_nothing(tmp_path, capsys):
     assert gather.main([str(tmp_path), "--out", str(tmp_path / "x.csv")]) == 2
     assert "no finished run" in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_runs_of_another_notebook_are_named_and_nothing_is_written(batch, tmp_path, capsys):
+    path = next(batch.glob("runs/*/out/result.json"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "config": {**content["config"], "pretext": "rotation"}}))
+    assert gather.main([str(batch), "--out", str(tmp_path / "x.csv")]) == 2
+    assert "take `lt-lib collect` for others" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()

@@ -24,12 +24,16 @@ def finished(place: Path) -> list[recipes.RunResult]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the table; the exit code is 0, or 2 if there is no finished run."""
+    """Write the table; the exit code is 0, or 2 if there is no finished run or one of another notebook."""
     parser = argparse.ArgumentParser(prog="python -m tools.gather", description=__doc__)
     parser.add_argument("place", type=Path, help="what `lt-lib batch` wrote to")
     parser.add_argument("--out", type=Path, required=True, help="results table (CSV), made or extended")
     options = parser.parse_args(arguments)
-    results = finished(options.place)
+    try:
+        results = finished(options.place)
+    except ValueError as error:
+        print(f"not a run of notebooks/900_run.ipynb, take `lt-lib collect` for others: {error}", file=sys.stderr)
+        return 2
     if not results:
         print(f"no finished run of notebooks/900_run.ipynb in {options.place}", file=sys.stderr)
         return 2
