@@ -230,7 +230,8 @@ def stored_reviews(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     # In the library negative is class 0 and positive, which keeps all its reviews, class 1.
     negative, positive = (100 * (1 - rows[f"recall_{label}"].astype(float)) for label in (0, 1))
     table = rows[["method", "seed"]].assign(positive=positive, negative=negative, mean=(positive + negative) / 2)
-    return table.assign(epochs=rows["epochs"].astype(int) if "epochs" in rows else 0)
+    # Tables of other notebooks have that column, this one may not.
+    return table.assign(epochs=rows["epochs"].fillna(0).astype(int) if "epochs" in rows else 0)
 
 
 def measure_selection(*, num_seeds: int = NUM_SEEDS) -> Table:
