@@ -201,6 +201,13 @@ def test_rows_on_reviews_hold_only_in_the_true_world(number, tmp_path):
     assert judged(number, review_world(tmp_path / "one", seeds=1)).why.startswith("needs 2 paired seeds")
 
 
+def test_reviews_are_read_beside_tables_that_know_epochs(tmp_path):
+    folder = review_world(tmp_path)
+    pd.read_csv(folder / "rows.csv").drop(columns="epochs").to_csv(folder / "rows.csv", index=False)
+    write(folder, [run("ERM + rotation", 0, 0.5, epochs=20)], "ssp.csv")
+    assert set(ldam_practice.stored_reviews("small", folder).epochs) == {0}
+
+
 def test_negative_is_the_class_that_lost_its_reviews(tmp_path):
     table = ldam_practice.stored_reviews("small", review_world(tmp_path))
     erm = table[table.method == "ERM"]
