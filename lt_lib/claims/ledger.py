@@ -126,7 +126,7 @@ def recorded() -> tuple[Row, ...]:
 
     Example:
         >>> [entry.id for entry in recorded()][:4]
-        [5, 21, 22, 32]
+        [5, 10, 21, 22]
     """
     return tuple(entry for entry in ledger() if entry.check is not None and entry.check.recorded)
 

@@ -730,7 +730,7 @@ def exceedance(
     best = best_threshold(v, d, p)
     top = v * (d + 20 * np.sqrt(2 * d) + 200)  # P(chi2_d > top / v) is below 1e-20
     left = _bisect(np.zeros(best.shape), best, lambda t: classifier_error(t, v, d, p) > goal)
-    right = _bisect(best, np.maximum(top, best), lambda t: classifier_error(t, v, d, p) <= goal)
+    right = _bisect(best, np.asarray(np.maximum(top, best)), lambda t: classifier_error(t, v, d, p) <= goal)
     lower = np.where(goal >= p, 0.0, threshold_tail(left, v, d, n_pos, n_neg))
     above = np.where(goal >= 1 - p, 0.0, threshold_tail(right, v, d, n_pos, n_neg, upper=True))
     hopeless = classifier_error(best, v, d, p) > goal
