@@ -1,5 +1,7 @@
 """Styles, drawing functions, and the files and outputs of `show_figure`."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lt_lib import _paths, plotting
+from lt_lib.plotting import _drawings
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +296,71 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, table):
         plotting.show_figure(fig, "figure", table, "Bars.", out_dir=tmp_path / folder)
     for suffix in ("svg", "png", "csv"):
         assert (tmp_path / "a" / f"figure.{suffix}").read_bytes() == (tmp_path / "b" / f"figure.{suffix}").read_bytes()
+
+
+PATH = '<g id="a1" style="fill: #1f77b4"><path d="M 10.000001 20 L 5 1.5e-06" clip-path="url(#p7)"/></g>'
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (("10.000001", "10.000004"), True),
+        (("1.5e-06", "0"), True),
+        (('"a1"', '"b2"'), True),
+        (("url(#p7)", "url(#q9)"), True),
+        (("10.000001", "10.1"), False),
+        (("#1f77b4", "#1f77b5"), False),
+        (("fill", "stroke"), False),
+        (("</g>", "<path/></g>"), False),
+        (("L 5", "L -5"), False),
+    ],
+)
+def test_only_rounding_and_names_of_parts_leave_a_drawing_the_same(change, same):
+    assert _drawings.same_drawing(PATH, PATH.replace(*change)) is same
+
+
+def test_parts_that_trade_places_are_another_drawing():
+    text = '<path id="a"/><path id="b"/><use href="#{}"/>'
+    assert _drawings.same_drawing(text.format("a"), text.format("a").replace('"a"', '"c"').replace("#a", "#c"))
+    assert not _drawings.same_drawing(text.format("a"), text.format("b"))
+
+
+@pytest.mark.parametrize(("levels", "same"), [(1, True), (40, False)])
+def test_a_picture_within_a_drawing_counts(levels, same):
+    def drawing(value: int) -> str:
+        content = io.BytesIO()
+        Image.fromarray(np.full((4, 4, 3), value, dtype=np.uint8)).save(content, format="png")
+        return f'<image href="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"/>'
+
+    assert _drawings.same_drawing(drawing(100), drawing(100 + levels)) is same
+
+
+@pytest.mark.parametrize(
+    ("shift", "colour", "kept"), [(1e-7, "tab:blue", True), (0.0, "tab:red", False), (0.02, "tab:blue", False)]
+)
+def test_files_stay_where_only_rounding_differs(tmp_path, table, shift, colour, kept):
+    def draw_line(shift: float, colour: str) -> dict[str, bytes]:
+        fig, ax = plt.subplots()
+        ax.plot(table["error"] + shift * np.arange(4), color=colour)
+        plotting.show_figure(fig, "figure", table, "Errors rise.", out_dir=tmp_path)
+        return {path.suffix: path.read_bytes() for path in tmp_path.iterdir()}
+
+    before, after = draw_line(0.0, "tab:blue"), draw_line(shift, colour)
+    for suffix in (".svg", ".png"):
+        assert (before[suffix] == after[suffix]) is kept
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "csv"])
+def test_a_damaged_or_missing_file_is_written_anew(tmp_path, table, suffix):
+    draw(table, out_dir=tmp_path)
+    path = tmp_path / f"figure.{suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    draw(table, out_dir=tmp_path)
+    assert path.read_bytes() == whole
+    path.unlink()
+    draw(table, out_dir=tmp_path)
+    assert path.read_bytes() == whole
 
 
 def test_show_figure_closes_the_figure_and_leaves_settings_alone(tmp_path, table):

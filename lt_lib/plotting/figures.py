@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lt_lib._paths import source_tree, write_whole
+from lt_lib.plotting._drawings import same_drawing, same_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,9 @@ def show_figure(
     """Write ``<name>.svg``, ``<name>.png`` and ``<name>.csv``, display the figure with its sentence, and close it.
 
     The text output is ``[name] alt (data digest)``. The digest stands for the data drawn, so a comparison of stored and
-    new text outputs guards the picture. The files are the same bytes on every run with the same data and libraries, and
-    each is replaced in one step: a reader never meets half a file.
+    new text outputs guards the picture. The files are the same bytes on every run with the same data and libraries:
+    where the table is the same and the drawing differs by no more than another processor's rounding, they stay as they
+    are. Each is replaced in one step: a reader never meets half a file.
 
     Where the files go: ``out_dir`` if given (relative to the working directory), else the environment variable
     ``LT_OUT``, else ``figures/`` at the top of the source tree that holds the working directory or, failing that, this
@@ -118,10 +120,13 @@ def show_figure(
     folder.mkdir(parents=True, exist_ok=True)
     # matplotlib ends some path lines with a blank, which text tools complain about.
     tidy_svg = "\n".join(line.rstrip() for line in svg.getvalue().decode().splitlines()) + "\n"
-    write_whole(folder / f"{name}.svg", tidy_svg.encode())
-    write_whole(folder / f"{name}.png", png.getvalue())
-    write_whole(folder / f"{name}.csv", data_csv(data, provenance).encode())
-    _display(png.getvalue(), f"[{name}] {alt} (data {digest})", alt)
+    table = data_csv(data, provenance).encode()
+    files = {suffix: folder / f"{name}.{suffix}" for suffix in ("svg", "png", "csv")}
+    if not _drawn_before(files, table, tidy_svg, png.getvalue()):
+        write_whole(files["svg"], tidy_svg.encode())
+        write_whole(files["png"], png.getvalue())
+        write_whole(files["csv"], table)
+    _display(files["png"].read_bytes(), f"[{name}] {alt} (data {digest})", alt)
 
 
 def figure_folder(out_dir: str | os.PathLike[str] = "") -> Path:
@@ -250,6 +255,15 @@ def _owner(path: Path) -> str:
     if not path.is_file():
         return ""
     return read_figure_data(path)[0].get("notebook", "")
+
+
+def _drawn_before(files: Mapping[str, Path], table: bytes, svg: str, png: bytes) -> bool:
+    """Whether the files hold this table and, but for rounding, this drawing."""
+    if not all(path.is_file() for path in files.values()) or files["csv"].read_bytes() != table:
+        return False
+    return same_pixels(files["png"].read_bytes(), png) and same_drawing(
+        files["svg"].read_text(encoding="utf-8", errors="replace"), svg
+    )
 
 
 def _display(png: bytes, text: str, alt: str) -> None:
