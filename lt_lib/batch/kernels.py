@@ -24,6 +24,7 @@ if os.getppid() != {parent}:
     os._exit(1)
 if sys.path[0] == "":
     del sys.path[0]
+sys.modules["debugpy"] = None  # nobody attaches a debugger to a batch, and to load it takes a tenth of a run's start
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
 """
@@ -117,10 +118,15 @@ def _socket_folder() -> Iterator[Path]:
 
 
 def _manager(sockets: Path) -> Any:
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
     class PrivateKernelManager(AsyncKernelManager):
-        """Starts this interpreter's kernel, whichever kernels are installed by name."""
+        """Starts this interpreter's kernel, whichever kernels are installed by name; it looks for none of them."""
+
+        @property
+        def kernel_spec(self) -> Any:
+            return KernelSpec(argv=[], display_name="Python 3", language="python")
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             launch = _LAUNCH.format(parent=os.getpid())

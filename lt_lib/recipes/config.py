@@ -1,12 +1,9 @@
 """`RunConfig`: everything that decides the outcome of one training run."""
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lt_lib._checks import check_known
+from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
 
 IMBALANCE_TYPES = ("exponential", "step", "reversed_step", "balanced")
 LOSSES = (
@@ -91,17 +88,9 @@ class RunConfig:
     num_devices: int = 1  # processes for data-parallel training, >= 1
 
     def __post_init__(self) -> None:
-        for field_ in fields(self):
-            _check_type(field_.name, getattr(self, field_.name), field_.type)
-            if field_.type is float:
-                object.__setattr__(self, field_.name, float(getattr(self, field_.name)))
-        for name, options in _CHOICES.items():
-            check_known(getattr(self, name), name, options)
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (low <= value <= high and value < _INFINITY):
-                bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
-                raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+        check_types(self)
+        check_choices(self, _CHOICES)
+        check_ranges(self, _RANGES)
         if self.loss == "ldam":
             for name, plain in (("bias_init", ("auto", "zero")), ("decay_on", ("auto", "all"))):
                 if getattr(self, name) not in plain:
@@ -119,41 +108,29 @@ class RunConfig:
 
         A field that was added later counts where it is not at its default, so that older results keep their names.
         """
-        values = asdict(self)
-        unchanged = {name for name, value in _LATER.items() if values[name] == value}
-        kept = {name: value for name, value in values.items() if name not in _PLACEMENT | unchanged}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        return experiment_hash(self, placement=_PLACEMENT, later=_LATER)
 
 
-_INFINITY = float("inf")
 _RANGES = (
-    ("imbalance_ratio", 1, _INFINITY),
-    ("n_max", 0, _INFINITY),
-    ("split_seed", 0, _INFINITY),
-    ("validation_per_class", 0, _INFINITY),
-    ("tokens", 1, _INFINITY),
-    ("gamma", 0, _INFINITY),
-    ("max_margin", 0, _INFINITY),
-    ("scale", 1e-6, _INFINITY),
-    ("tau", 0, _INFINITY),
+    ("imbalance_ratio", 1, INFINITY),
+    ("n_max", 0, INFINITY),
+    ("split_seed", 0, INFINITY),
+    ("validation_per_class", 0, INFINITY),
+    ("tokens", 1, INFINITY),
+    ("gamma", 0, INFINITY),
+    ("max_margin", 0, INFINITY),
+    ("scale", 1e-6, INFINITY),
+    ("tau", 0, INFINITY),
     ("beta", 0, 1),
     ("defer_until", 0, 1),
-    ("epochs", 1, _INFINITY),
-    ("batch_size", 1, _INFINITY),
-    ("learning_rate", 1e-12, _INFINITY),
+    ("epochs", 1, INFINITY),
+    ("batch_size", 1, INFINITY),
+    ("learning_rate", 1e-12, INFINITY),
     ("momentum", 0, 1),
-    ("weight_decay", 0, _INFINITY),
+    ("weight_decay", 0, INFINITY),
     ("warmup", 0, 1),
     ("lr_decay", 1e-12, 1),
-    ("seed", 0, _INFINITY),
-    ("evaluate_every", 1, _INFINITY),
-    ("num_devices", 1, _INFINITY),
+    ("seed", 0, INFINITY),
+    ("evaluate_every", 1, INFINITY),
+    ("num_devices", 1, INFINITY),
 )
-
-
-def _check_type(name: str, value: Any, kind: Any) -> None:
-    expected: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
-    label = kind if isinstance(kind, str) else kind.__name__
-    wrong = not isinstance(value, expected[label]) or (label != "bool" and isinstance(value, bool))
-    if wrong:
-        raise TypeError(f"`{name}` must be of type {label}, got {value!r} ({type(value).__name__}).")

@@ -1,15 +1,14 @@
 """`LargeConfig`: everything that decides the outcome of one run on iNaturalist, ILSVRC or ImageNet-LT; its presets."""
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lt_lib._checks import check_known
 from lt_lib.data.image_files import image_file_names
 from lt_lib.models.resnet_image import DEPTHS
-from lt_lib.recipes.config import LOSSES, PROFILES, WEIGHTINGS, _check_type
+from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
+from lt_lib.recipes.config import LOSSES, PROFILES, WEIGHTINGS
 
 # Fractions of the run at which the rate falls to a tenth; None is half a cosine down to 0.
 SCHEDULES: dict[str, tuple[float, ...] | None] = {
@@ -74,17 +73,9 @@ class LargeConfig:
     micro_batch: int = 0  # images per forward pass on a device, to fit its memory; 0: all at once
 
     def __post_init__(self) -> None:
-        for field_ in fields(self):
-            _check_type(field_.name, getattr(self, field_.name), field_.type)
-            if field_.type is float:
-                object.__setattr__(self, field_.name, float(getattr(self, field_.name)))
-        for name, options in _CHOICES.items():
-            check_known(getattr(self, name), name, options)
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (low <= value <= high and value < _INFINITY):
-                bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
-                raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+        check_types(self)
+        check_choices(self, _CHOICES)
+        check_ranges(self, _RANGES)
         if self.depth not in DEPTHS:
             raise ValueError(f"`depth` must be one of {DEPTHS}, got {self.depth}.")
         if self.nesterov and self.momentum == 0:
@@ -115,30 +106,28 @@ class LargeConfig:
 
     def hash(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of all fields that do not only place the run."""
-        kept = {name: value for name, value in asdict(self).items() if name not in _PLACEMENT}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        return experiment_hash(self, placement=_PLACEMENT, later={})
 
 
-_INFINITY = float("inf")
 _RANGES = (
-    ("image_size", 16, _INFINITY),
-    ("gamma", 0, _INFINITY),
-    ("max_margin", 0, _INFINITY),
-    ("scale", 1e-6, _INFINITY),
-    ("tau", 0, _INFINITY),
+    ("image_size", 16, INFINITY),
+    ("gamma", 0, INFINITY),
+    ("max_margin", 0, INFINITY),
+    ("scale", 1e-6, INFINITY),
+    ("tau", 0, INFINITY),
     ("beta", 0, 1),
     ("defer_until", 0, 1),
-    ("epochs", 1, _INFINITY),
-    ("batch_size", 1, _INFINITY),
-    ("base_learning_rate", 1e-12, _INFINITY),
+    ("epochs", 1, INFINITY),
+    ("batch_size", 1, INFINITY),
+    ("base_learning_rate", 1e-12, INFINITY),
     ("warmup", 0, 1),
     ("momentum", 0, 1),
-    ("weight_decay", 0, _INFINITY),
-    ("seed", 0, _INFINITY),
-    ("evaluate_every", 1, _INFINITY),
-    ("num_devices", 1, _INFINITY),
-    ("workers", 0, _INFINITY),
-    ("micro_batch", 0, _INFINITY),
+    ("weight_decay", 0, INFINITY),
+    ("seed", 0, INFINITY),
+    ("evaluate_every", 1, INFINITY),
+    ("num_devices", 1, INFINITY),
+    ("workers", 0, INFINITY),
+    ("micro_batch", 0, INFINITY),
 )
 
 # Table name -> the fields that differ from empirical risk minimisation, as the two papers have them at this scale: Cui

@@ -1,13 +1,12 @@
 """`SemiConfig`: everything that decides the outcome of one semi-supervised run, and the methods as differences."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_lib._checks import check_known
 from lt_lib.data.protocols import FAMILIES, ROUNDINGS, Protocol
-from lt_lib.recipes.config import PROFILES, _check_type
+from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
+from lt_lib.recipes.config import PROFILES
 
 LEARNERS = ("supervised", "pseudo_label", "mean_teacher", "fixmatch")
 ALIGNMENTS = ("none", "running", "constant", "adaptive")
@@ -101,17 +100,9 @@ class SemiConfig:
     device: str = "auto"  # auto, cpu or cuda
 
     def __post_init__(self) -> None:
-        for field_ in fields(self):
-            _check_type(field_.name, getattr(self, field_.name), field_.type)
-            if field_.type is float:
-                object.__setattr__(self, field_.name, float(getattr(self, field_.name)))
-        for name, options in _CHOICES.items():
-            check_known(getattr(self, name), name, options)
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (low <= value <= high and value < _INFINITY):
-                bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
-                raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+        check_types(self)
+        check_choices(self, _CHOICES)
+        check_ranges(self, _RANGES)
         if not 0 < self.t_min <= 1:
             raise ValueError(f"`t_min` must be in (0, 1], got {self.t_min}.")
         _ = self.protocol
@@ -152,41 +143,37 @@ class SemiConfig:
 
         A field that was added later counts where it is not at its default, so that older results keep their names.
         """
-        values = asdict(self)
-        unchanged = {name for name, value in _LATER.items() if values[name] == value}
-        kept = {name: value for name, value in values.items() if name not in _NOT_HASHED | unchanged}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        return experiment_hash(self, placement=_NOT_HASHED, later=_LATER)
 
 
-_INFINITY = float("inf")
 _RANGES = (
     ("label_fraction", 0, 1),
-    ("imbalance_ratio", 1, _INFINITY),
-    ("unlabelled_imbalance_ratio", 0, _INFINITY),
-    ("subset_seed", 0, _INFINITY),
-    ("split_seed", 0, _INFINITY),
-    ("validation_per_class", 0, _INFINITY),
+    ("imbalance_ratio", 1, INFINITY),
+    ("unlabelled_imbalance_ratio", 0, INFINITY),
+    ("subset_seed", 0, INFINITY),
+    ("split_seed", 0, INFINITY),
+    ("validation_per_class", 0, INFINITY),
     ("threshold", 0, 1),
-    ("target_temperature", 0, _INFINITY),
-    ("unlabelled_ratio", 1, _INFINITY),
-    ("unlabelled_weight", 0, _INFINITY),
+    ("target_temperature", 0, INFINITY),
+    ("unlabelled_ratio", 1, INFINITY),
+    ("unlabelled_weight", 0, INFINITY),
     ("ramp_up", 0, 1),
-    ("weak_noise", 0, _INFINITY),
-    ("strong_noise", 0, _INFINITY),
+    ("weak_noise", 0, INFINITY),
+    ("strong_noise", 0, INFINITY),
     ("strong_drop", 0, 1 - 1e-9),
-    ("alignment_window", 1, _INFINITY),
-    ("generations", 1, _INFINITY),
-    ("alpha", 0, _INFINITY),
-    ("epochs", 1, _INFINITY),
-    ("steps_per_epoch", 1, _INFINITY),
-    ("batch_size", 1, _INFINITY),
-    ("learning_rate", 1e-12, _INFINITY),
+    ("alignment_window", 1, INFINITY),
+    ("generations", 1, INFINITY),
+    ("alpha", 0, INFINITY),
+    ("epochs", 1, INFINITY),
+    ("steps_per_epoch", 1, INFINITY),
+    ("batch_size", 1, INFINITY),
+    ("learning_rate", 1e-12, INFINITY),
     ("lr_level", 0, 8),
     ("momentum", 1e-12, 1),
-    ("weight_decay", 0, _INFINITY),
+    ("weight_decay", 0, INFINITY),
     ("ema_decay", 0, 1),
-    ("evaluate_every", 1, _INFINITY),
-    ("seed", 0, _INFINITY),
+    ("evaluate_every", 1, INFINITY),
+    ("seed", 0, INFINITY),
 )
 
 # Table name -> fields that differ from the base. What is left out stays as the base has it, the number of generations

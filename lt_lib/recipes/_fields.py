@@ -1,0 +1,80 @@
+"""What all configurations share: types, choices and ranges of their fields, and the hash that names an experiment."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from lt_lib._checks import check_known
+
+INFINITY = float("inf")
+
+
+def check_types(config: Any) -> None:
+    """Refuse a field of another type than its annotation; whole numbers in fractional fields become fractional.
+
+    Args:
+        config: a frozen dataclass whose fields are text, numbers or Booleans.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    for field in fields(config):
+        _check_type(field.name, getattr(config, field.name), field.type)
+        if field.type is float:
+            object.__setattr__(config, field.name, float(getattr(config, field.name)))
+
+
+def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a field that is none of its choices.
+
+    Args:
+        config: the configuration.
+        choices: for each such field what it may be.
+
+    Raises:
+        ValueError: naming the field, its choices, and those nearest to what it is.
+    """
+    for name, options in choices.items():
+        check_known(getattr(config, name), name, options)
+
+
+def check_ranges(config: Any, ranges: Iterable[tuple[str, float, float]]) -> None:
+    """Refuse a field outside its range, infinite or not a number.
+
+    Args:
+        config: the configuration.
+        ranges: names, lowest and highest values; `INFINITY` for no highest one.
+
+    Raises:
+        ValueError: naming the field and its range.
+    """
+    for name, low, high in ranges:
+        value = getattr(config, name)
+        if not (low <= value <= high and value < INFINITY):
+            bounds = f"in [{low}, {high}]" if high < INFINITY else f"finite and >= {low}"
+            raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+
+
+def experiment_hash(config: Any, *, placement: Collection[str], later: Mapping[str, Any]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of a configuration's fields.
+
+    Args:
+        config: a dataclass.
+        placement: fields that say where and how the run is placed, not what it computes; they do not count.
+        later: fields that came after the first results, with the values at which the run is the one from before; they
+            count at other values alone, so that older results keep their names.
+    """
+    values = asdict(config)
+    unchanged = {name for name, value in later.items() if values[name] == value}
+    kept = {name: value for name, value in values.items() if name not in unchanged | set(placement)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    expected: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+    label = kind if isinstance(kind, str) else kind.__name__
+    wrong = not isinstance(value, expected[label]) or (label != "bool" and isinstance(value, bool))
+    if wrong:
+        raise TypeError(f"`{name}` must be of type {label}, got {value!r} ({type(value).__name__}).")
