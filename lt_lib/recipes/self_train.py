@@ -31,7 +31,7 @@ _OF_THE_POOL = (
     "pool_amount", "pool_imbalance_ratio", "relevance", "outside", "omega", "counts_from", "base_method",
     "student_batch_size",
 )  # fmt: skip
-_NOISE_STREAM = 2  # second word of the seed
+_NOISE_STREAM, _STUDENT_STREAM = 2, 3  # second word of the seed
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,7 @@ class SelfTrainResult:
             **recalls,
             "epochs": config.epochs,
             "student_epochs": config.student_epochs,
+            "total_epochs": config.pretrain_epochs + config.epochs + config.student_epochs,
             "updates": self.updates,
             "seconds": self.seconds,
         }
@@ -373,6 +374,9 @@ def run_self_train(
 ) -> SelfTrainResult:
     """Train the base model, label the pool with it, train the final model, evaluate both.
 
+    The final model starts from random weights of its own and sees its samples in an order of its own (`student_seed`),
+    as in the authors' code, which trains it in a run of its own; after pre-training only its last layer is random.
+
     Training sees the inputs of the pool and pseudo-labels; the classes that a `Pool` carries are read for the report.
 
     Args:
@@ -437,7 +441,12 @@ def run_self_train(
     def train(inputs: Tensor, targets: Tensor, class_counts: np.ndarray, order: Order) -> nn.Module:
         if not results:
             return train_one(config.base_config, problem, ".base")
-        own = replace(config, epochs=config.student_epochs, batch_size=config.student_batch_size)
+        own = replace(
+            config,
+            epochs=config.student_epochs,
+            batch_size=config.student_batch_size,
+            seed=student_seed(config.seed),
+        )
         joined = replace(problem, train=inputs, train_targets=targets, class_counts=class_counts)
         # Drawn by class, the order is a matter of the configuration; with omega 1 there is nothing else to weigh.
         return train_one(own, joined, "", order if config.sampling == "uniform" else None)
@@ -458,6 +467,15 @@ def run_self_train(
     # What was trained on is the pool too, and the configuration the whole one.
     trained = replace(last, config=config, data_hash=identity.removeprefix(f"{config.hash()}-"))
     return SelfTrainResult(trained, base, report, updates, curves, seconds + base.seconds + last.seconds)
+
+
+def student_seed(seed: int) -> int:
+    """Seed of the final model's weights, order and augmentation in a run of this seed.
+
+    Args:
+        seed: of the run, which is that of its base model.
+    """
+    return int(np.random.SeedSequence([seed, _STUDENT_STREAM]).generate_state(1)[0])
 
 
 def judge_pool(pool: Pool, pseudo_labels: np.ndarray) -> dict[str, Any]:

@@ -383,6 +383,26 @@ def test_the_order_of_the_classes_reaches_training_and_pool():
     assert np.argsort(found.pool["class_counts"])[::-1].tolist() == order.tolist()
 
 
+def test_the_final_model_has_random_weights_of_its_own(monkeypatch):
+    real, starts = build.build_model, []
+
+    def built(config, *arguments):
+        model = real(config, *arguments)
+        starts.append(torch.cat([value.flatten().double() for value in model.state_dict().values()]))
+        return model
+
+    monkeypatch.setattr(build, "build_model", built)
+    for seed in (0, 1, 0):
+        run_self_train(replace(BASE, seed=seed))
+    base, student, other_base, other_student, same_base, same_student = starts
+    for one, two in ((base, student), (base, other_base), (student, other_student), (other_base, student)):
+        assert not torch.equal(one, two)
+    assert torch.equal(base, same_base)
+    assert torch.equal(student, same_student)
+    run(BASE.base_config)
+    assert torch.equal(starts[-1], base)
+
+
 def test_pretraining_is_the_start_of_both_models(tmp_path):
     config = replace(BASE, pretext="rotation", pretrain_epochs=2)
     plain = run_self_train(BASE)
