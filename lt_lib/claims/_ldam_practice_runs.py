@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lt_lib.claims._tables import results_folder
-from lt_lib.claims.measured import measured_rows, recall_columns, with_worlds
+from lt_lib.claims.measured import measured_rows, recalls_by_count, with_worlds
 from lt_lib.claims.published import published
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     """Measured rows of long-tailed CIFAR, with the columns of "runs" and "world", see `measured.with_worlds`.
 
     Methods have their names in this notebook. Majority and minority are the halves of the classes in the order of
-    their labels, which is that of their counts. Methods of other tables are left out.
+    their counts. Methods of other tables are left out.
 
     Args:
         profile: "small" or "paper".
@@ -141,7 +141,7 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     names = {library: name for name, library in METHODS.items()} | {_UNIFORM: "uniform margin"}
     rows = measured_rows(profile, folder)
     rows = rows[rows.dataset.astype(str).str.startswith("cifar") & rows.method.isin(names)]
-    recall = rows[recall_columns(rows)].to_numpy(dtype=np.float64)
+    recall = recalls_by_count(rows)
     classes = np.isfinite(recall).sum(axis=1)
     halves = [(row[: n // 2], row[n // 2 : n]) for row, n in zip(recall, classes, strict=True)]
     return with_worlds(rows).assign(
@@ -215,7 +215,7 @@ def measure_reviews(
 
 
 def stored_reviews(profile: str, folder: str | os.PathLike[str] = "") -> Table:
-    """Measured rows of IMDB, with the columns of "reviews".
+    """Measured rows of IMDB as a whole, with the columns of "reviews".
 
     Args:
         profile: "small" or "paper".
@@ -224,7 +224,7 @@ def stored_reviews(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     import pandas as pd
 
     rows = measured_rows(profile, folder)
-    rows = rows[(rows.dataset == "imdb") & rows.method.isin([*_REVIEWS])]
+    rows = rows[(rows.dataset == "imdb") & rows.method.isin([*_REVIEWS]) & (rows.n_max == 0)]
     if rows.empty:
         return pd.DataFrame(columns=["epochs", "method", "seed", "positive", "negative", "mean"])
     # In the library negative is class 0 and positive, which keeps all its reviews, class 1.

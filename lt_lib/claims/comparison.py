@@ -15,14 +15,13 @@ import numpy as np
 
 from lt_lib.claims._tables import read_table
 from lt_lib.claims.core import Judgement
-from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
+from lt_lib.claims.measured import COPY, MINIMUM_PAIRS, differences_by_seed, measured_rows, original, size_in_words
 from lt_lib.claims.published import published, published_tables
 from lt_lib.claims.rules import positive_effect
 
 # A pandas table. Its stubs cannot follow rows picked by a mask, so it is not checked further.
 Table = Any
 
-COPY = "-jpeg"  # ending of the name of a data set whose images are a JPEG copy
 MINIMUM_SEEDS = 3
 # What tells two cells of self-training apart, and how a label says it.
 _POOL = {
@@ -34,7 +33,7 @@ _POOL = {
     "outside": "outside {}",
     "omega": "omega {:g}",
 }
-_CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "loss", "beta", "gamma",
+_CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "n_max", "loss", "beta", "gamma",
          "protocol", "total_epochs", *_POOL)  # fmt: skip
 # Published metric -> what of a row it is compared with, as an error in percent.
 _ERRORS = {
@@ -152,7 +151,7 @@ def row_orders(folder: str | os.PathLike[str] = "") -> Table:
         setting = f"{entry['dataset']}, {entry['imbalance_type'].replace('_', ' ')}, ratio {ratio:g}"
         known = [int(entry["row"]), entry["better"], entry["worse"], setting, gap]
         lines = measured[
-            (measured.dataset.map(_original) == entry["dataset"])
+            (measured.dataset.map(original) == entry["dataset"])
             & (measured.imbalance_type == entry["imbalance_type"])
             & (measured.imbalance_ratio == ratio)
             & (measured.better.map(_method) == entry["better"])
@@ -233,12 +232,11 @@ def _label(key: dict[str, Any]) -> str:
         parts.append(f"beta {key['beta']:g}")
     if not _missing(key["total_epochs"]):
         parts.append(f"{key['total_epochs']:g} epochs in all")
-    parts += [text.format(key[name]) for name, text in _POOL.items() if not _missing(key[name])]
-    return ", ".join(parts)
-
-
-def _original(dataset: str) -> str:
-    return dataset.removesuffix(COPY)
+    if key["pool_source"] != "none":
+        parts += [text.format(key[name]) for name, text in _POOL.items() if not _missing(key[name])]
+    # A protocol has its size in its name.
+    size = size_in_words(key["n_max"] or 0) if _missing(key["protocol"]) else ""
+    return ", ".join(parts) + size
 
 
 def _same(value: Any, printed: Any) -> bool:
@@ -265,7 +263,7 @@ def _published_cells(key: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         table = _all_published()
         table = table[(table.table == name["table"]) & (table.method == name["published_method"])]
-        table = table[table.dataset == _original(str(key["dataset"]))]
+        table = table[table.dataset == original(str(key["dataset"]))]
         for cell in table.to_dict("records"):
             if _fits(key, cell):
                 error = 100 - cell["value"] if cell["metric"] == "accuracy_percent" else cell["value"]
@@ -281,7 +279,26 @@ def _fits(key: dict[str, Any], cell: dict[str, Any]) -> bool:
         return False
     if not all(_same(key[name], cell[name]) for name in ("loss", "beta", "gamma")):
         return False
-    return _missing(cell["setting"]) or str(cell["setting"]) in (_fraction(key["protocol"]), "ResNet-50")
+    if not _whole(key):
+        return False
+    return _missing(cell["setting"]) or str(cell["setting"]) in (_fraction(key["protocol"]), _pool(key), "ResNet-50")
+
+
+def _whole(key: dict[str, Any]) -> bool:
+    """Whether a cell is of a whole data set, as the published ones are; a protocol that is published has its size."""
+    return not key["n_max"] or not _missing(key["protocol"])
+
+
+def _pool(key: dict[str, Any]) -> str:
+    """The setting of the published cells of self-training that a pool is, all of them of five times the labelled set.
+
+    Empty for a pool of another size or weight, or with samples from outside, and where another method labels it.
+    """
+    published_at = {"pool_amount": 5.0, "relevance": 1.0, "omega": 1.0}
+    if any(key[name] != value for name, value in published_at.items()):
+        return ""
+    own = _missing(key["base_method"]) or f"{key['base_method']} + pool" == key["method"]
+    return f"rho_U={key['pool_imbalance_ratio']:g}" if own else ""
 
 
 def _fraction(protocol: Any) -> str:
@@ -295,9 +312,11 @@ def _independent(key: dict[str, Any]) -> str:
     """Errors that others measured with the same network and recipe, smallest and largest; empty without one."""
     table = _all_published()
     table = table[(table.table == "independent") & (table.method == key["method"]) & table.setting.isna()]
-    table = table[(table.dataset == _original(str(key["dataset"]))) & (table.imbalance_type == key["imbalance_type"])]
+    table = table[(table.dataset == original(str(key["dataset"]))) & (table.imbalance_type == key["imbalance_type"])]
     table = table[np.isclose(table.ratio, float(key["imbalance_ratio"]))]
-    if table.empty or not _missing(key["protocol"]):
+    # Where somebody gives loss, beta or gamma, they must be ours.
+    table = table[[all(_same(key[n], cell[n]) for n in ("loss", "beta", "gamma")) for cell in table.to_dict("records")]]
+    if table.empty or not _missing(key["protocol"]) or not _whole(key):
         return ""
     low, high = table.value.min(), table.value.max()
     return f"{low:.1f} (1)" if len(table) == 1 else f"{low:.1f} to {high:.1f} ({len(table)})"
@@ -338,6 +357,7 @@ def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str
         return "", "nothing published"
     reasons = {
         "JPEG copy of the data": str(key["dataset"]).endswith(COPY),
+        "pool of another source": not _missing(key["pool_source"]) and key["pool_source"] != "none",
         "reduced protocol": key["profile"] != "paper",
         f"{len(errors)} of {MINIMUM_SEEDS} seeds": len(errors) < MINIMUM_SEEDS,
     }
@@ -349,8 +369,7 @@ def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str
 
 def _ordered(better: Table, worse: Table) -> tuple[Any, ...]:
     """Paired difference of two cells in the printed direction: pairs, mean, bounds, verdict, reason."""
-    sides = [100 * (1 - block.set_index("seed").accuracy_last.astype(float)) for block in (worse, better)]
-    differences = (sides[0] - sides[1]).dropna().sort_index()
+    differences = 100 * differences_by_seed(better, worse, "accuracy_last")
     if len(differences) < MINIMUM_PAIRS:
         outcome = Judgement("not judged", why=f"{len(differences)} of {MINIMUM_PAIRS} pairs")
     else:

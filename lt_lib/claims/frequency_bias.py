@@ -14,7 +14,7 @@ from lt_lib.claims import class_gradients, federated, long_tail
 from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims._worlds import NUM_SEEDS, RATIO, WORLDS, worlds_in_words
 from lt_lib.claims.core import Check, Claim, Judgement, worst
-from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, recalls_by_count
 from lt_lib.claims.rules import positive_effect
 
 if TYPE_CHECKING:
@@ -69,15 +69,13 @@ def measure_long_tail_training(
 
 
 def _recorded_recalls(profile: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, Array]]:
-    """Plain training on CIFAR-10 at ratio 100 from the tables in a folder, by data set."""
+    """Plain training on the whole of CIFAR-10 at ratio 100 from the tables in a folder, by data set."""
     rows = measured_rows(profile, folder)
     kept = (rows["method"] == "ERM") & rows["dataset"].astype(str).str.fullmatch("cifar10(-.*)?")
-    kept &= (rows["imbalance_type"] == "exponential") & (rows["imbalance_ratio"] == RATIO)
+    kept &= (rows["imbalance_type"] == "exponential") & (rows["imbalance_ratio"] == RATIO) & (rows["n_max"] == 0)
     sizes = counts.exponential_counts(5000, 10, RATIO).astype(np.float64)
-    recalls = [f"recall_{label}" for label in range(10)]
     return {
-        str(name): {"counts": sizes, "recall": group[recalls].to_numpy(dtype=np.float64)}
-        for name, group in rows[kept].groupby("dataset")
+        str(name): {"counts": sizes, "recall": recalls_by_count(group)} for name, group in rows[kept].groupby("dataset")
     }
 
 

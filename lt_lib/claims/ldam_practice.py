@@ -32,7 +32,14 @@ from lt_lib.claims._ldam_practice_runs import (
     world_config,
 )
 from lt_lib.claims.core import Check, Claim, Judgement, worst
-from lt_lib.claims.measured import MINIMUM_PAIRS, lacking, number_of_pairs, paired_differences, together
+from lt_lib.claims.measured import (
+    MINIMUM_PAIRS,
+    differences_by_seed,
+    lacking,
+    number_of_pairs,
+    paired_differences,
+    together,
+)
 from lt_lib.claims.rules import at_least, at_most, positive_effect, published_and_ours
 from lt_lib.metrics import paired_interval
 
@@ -316,16 +323,12 @@ def _more_at_step(measured: Measurements) -> Judgement:
     parts = []
     runs = measured["runs"]
     for world, table in runs.groupby("world") if "world" in runs else [("", runs)]:
-        gains = [_gains_by_seed(table[table.imbalance_type == kind], "LDAM-DRW", "ERM") for kind in TYPES]
+        kinds = [table[table.imbalance_type == kind] for kind in TYPES]
+        gains = [differences_by_seed(rows[rows.method == "ERM"], rows[rows.method == "LDAM-DRW"]) for rows in kinds]
         more = (gains[1] - gains[0]).dropna() if all(map(len, gains)) else pd.Series(dtype=float)
         if len(more) >= MINIMUM_PAIRS:
             parts.append(positive_effect(more, unit=f"points gained more at step{', ' if world else ''}{world}"))
     return worst(parts) if parts else lacking("LDAM-DRW", "ERM", "under both imbalance types")
-
-
-def _gains_by_seed(table: Table, method: str, reference: str) -> Table:
-    sides = [table[table.method == name].set_index("seed").error for name in (reference, method)]
-    return (sides[0] - sides[1]).dropna().sort_index()
 
 
 def _judge_strange(measured: Measurements) -> Judgement:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lt_lib import counts
 from lt_lib.claims._tables import results_folder
 from lt_lib.claims.core import Judgement, worst
 
@@ -20,6 +21,9 @@ Table = Any
 Array = npt.NDArray[np.float64]
 
 MINIMUM_PAIRS = 2
+COPY = "-jpeg"  # ending of the name of a data set whose images are a JPEG copy
+# Samples of every class of a whole training split, where all have equally many.
+FULL_CLASSES = {"cifar10": 5000, "cifar100": 500}
 SHARED_COLUMNS = ("dataset", "profile", "method", "imbalance_ratio", "seed", "accuracy_last")
 
 
@@ -32,7 +36,11 @@ def measured_rows(profile: str = "", folder: str | os.PathLike[str] = "") -> Tab
 
     Returns:
         One row per run that has an accuracy, with the name of its file in column "table". What a table has no column
-        for is NaN; columns model, imbalance_type, loss, beta and gamma are always there. Empty without rows.
+        for is NaN; columns model, imbalance_type, loss, beta and gamma are always there. So is n_max, the size of the
+        largest class that was asked for, and it is always a number: 0 says as many samples as every class has, which
+        is also what the full size of a CIFAR class becomes, and what a table says that has no such column, because
+        those tables were made before there was a choice. A run that stands in two tables, the same configuration on the
+        same data, counts once. Empty without rows.
     """
     import pandas as pd
 
@@ -46,28 +54,129 @@ def measured_rows(profile: str = "", folder: str | os.PathLike[str] = "") -> Tab
             parts.append(pd.concat([kept, pd.Series(path.name, kept.index, name="table")], axis=1))
     parts = [part.dropna(axis=1, how="all") for part in parts if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*SHARED_COLUMNS])
-    return rows.reindex(columns=list(dict.fromkeys([*rows.columns, *optional])))
+    rows = _once(rows.reindex(columns=list(dict.fromkeys([*rows.columns, *optional]))))
+    # A new frame: with a hundred classes, one more column in the old one would be slow.
+    return rows.copy().assign(n_max=_sizes(rows))
 
 
-def recall_columns(rows: Table) -> list[str]:
-    """Names of the columns recall_0, recall_1, ... in the order of the classes."""
-    return sorted((name for name in rows.columns if name.startswith("recall_")), key=lambda name: int(name[7:]))
+def original(dataset: str) -> str:
+    """Name of the data set that another one is a copy of; its own name for no copy.
+
+    Example:
+        >>> original("cifar10-jpeg"), original("svhn")
+        ('cifar10', 'svhn')
+    """
+    return dataset.removesuffix(COPY)
+
+
+def _once(rows: Table) -> Table:
+    hashes = ["config_hash", "data_hash"]
+    if not set(hashes) <= set(rows.columns):
+        return rows
+    again = rows[hashes].notna().all(axis=1) & rows.duplicated(hashes)
+    return rows[~again].reset_index(drop=True)
+
+
+def _sizes(rows: Table) -> Table:
+    asked = rows["n_max"].astype(float).fillna(0.0) if "n_max" in rows else rows["seed"].map(lambda _: 0.0)
+    full = rows["dataset"].map(lambda name: FULL_CLASSES.get(original(str(name)), 0))
+    return asked.where(asked != full, 0.0).astype(float)
+
+
+def class_sizes(row: Table, classes: int) -> Array | None:
+    """Training samples of every class of a run, largest first; None where the row does not say.
+
+    Args:
+        row: of `measured_rows`. Its column class_counts has them; without it they are the exponential profile that its
+            n_max and ratio ask for, of a whole class of CIFAR where n_max is 0.
+        classes: how many there are.
+    """
+    if isinstance(row.get("class_counts"), str):
+        return -np.sort(-np.array(row["class_counts"].split(), dtype=np.float64))
+    largest = int(row["n_max"] or FULL_CLASSES.get(original(str(row["dataset"])), 0))
+    if not largest or row["imbalance_type"] != "exponential":
+        return None
+    return counts.exponential_counts(largest, classes, float(row["imbalance_ratio"])).astype(np.float64)
+
+
+def recall_columns(rows: Table, prefix: str = "recall_") -> list[str]:
+    """Names of the columns recall_0, recall_1, ... in the order of the labels; means over groups are left out.
+
+    Args:
+        rows: of `measured_rows`.
+        prefix: what stands before the label.
+    """
+    labels = [name.removeprefix(prefix) for name in rows.columns if name.startswith(prefix)]
+    return [f"{prefix}{label}" for label in sorted((text for text in labels if text.isdigit()), key=int)]
+
+
+def recalls_by_count(rows: Table, prefix: str = "recall_") -> Array:
+    """Recalls of the classes from the most frequent to the rarest, `(rows, classes)`.
+
+    The order is that of the column class_counts, classes of equal size by label. A row without it has its classes in
+    the order of their labels, as the draw without another order leaves them.
+
+    Args:
+        rows: of `measured_rows`.
+        prefix: of the columns.
+
+    Returns:
+        NaN fills rows with fewer classes than others.
+    """
+    values = np.array(rows[recall_columns(rows.dropna(axis=1, how="all"), prefix)], dtype=np.float64)
+    texts = rows["class_counts"] if "class_counts" in rows else [None] * len(rows)
+    for line, text in zip(values, texts, strict=True):
+        if isinstance(text, str):
+            order = np.argsort(-np.array(text.split(), dtype=np.int64), kind="stable")
+            line[: len(order)] = line[order]
+    return values
 
 
 def with_worlds(rows: Table) -> Table:
     """The rows with columns "world", such as "cifar10-jpeg, resnet32, ratio 100", and "error" in percent.
 
+    A world of a reduced size says so: "..., 250 in the largest class".
+
     Args:
         rows: from `measured_rows`.
     """
-    parts = zip(rows["dataset"], rows["model"], rows["imbalance_ratio"], strict=True)
+    parts = zip(rows["dataset"], rows["model"], rows["imbalance_ratio"], rows["n_max"], strict=True)
     worlds = [
-        f"{dataset}{f', {model}' if isinstance(model, str) else ''}, ratio {float(ratio):g}"
-        for dataset, model, ratio in parts
+        f"{dataset}{f', {model}' if isinstance(model, str) else ''}, ratio {float(ratio):g}{size_in_words(size)}"
+        for dataset, model, ratio, size in parts
     ]
     # One new frame: with a hundred classes, further columns one by one would be slow.
     error = 100 * (1 - rows["accuracy_last"].astype(float))
     return rows.copy().assign(world=worlds, error=error)
+
+
+def size_in_words(n_max: float) -> str:
+    """What a label adds for a reduced size; empty for 0.
+
+    Example:
+        >>> size_in_words(250), size_in_words(0)
+        (', 250 in the largest class', '')
+    """
+    return f", {n_max:g} in the largest class" if n_max else ""
+
+
+def differences_by_seed(rows: Table, others: Table, column: str = "error") -> Table:
+    """A column of some rows minus that of others, by seed, for the seeds that both have, in their order.
+
+    Args:
+        rows: of one configuration.
+        others: of another one.
+        column: what is compared.
+
+    Raises:
+        ValueError: a seed occurs twice (then the rows are of more than one configuration).
+    """
+    sides = []
+    for name, side in (("rows", rows), ("others", others)):
+        if side["seed"].duplicated().any():
+            raise ValueError(f"`{name}` must hold every seed once, got {side['method'].iloc[0]!r} with one twice.")
+        sides.append(side.set_index("seed")[column].astype(float))
+    return (sides[0] - sides[1]).dropna().sort_index()
 
 
 def paired_differences(table: Table, method: str, reference: str, column: str = "error") -> dict[str, Array]:
@@ -89,7 +198,7 @@ def paired_differences(table: Table, method: str, reference: str, column: str = 
     groups = table.groupby("world") if "world" in table else [("", table)]
     found = {}
     for world, rows in groups:
-        difference = (_by_seed(rows, reference, column) - _by_seed(rows, method, column)).dropna().sort_index()
+        difference = differences_by_seed(rows[rows.method == reference], rows[rows.method == method], column)
         if len(difference) >= MINIMUM_PAIRS:
             found[str(world)] = difference.to_numpy(dtype=np.float64)
     return found
@@ -140,10 +249,3 @@ def together(parts: Iterable[Judgement]) -> Judgement:
     shown = worst(done)
     why = f"{outcome.why}; measured so far, {shown.verdict}: {shown.threshold}"
     return replace(shown, verdict="not judged", why=why)
-
-
-def _by_seed(rows: Table, method: str, column: str) -> Table:
-    chosen = rows[rows.method == method].set_index("seed")[column].astype(float)
-    if chosen.index.has_duplicates:
-        raise ValueError(f"`table` must hold every seed once per world, got {method!r} with one twice.")
-    return chosen

@@ -27,7 +27,7 @@ from lt_lib.claims.measured import (
     lacking,
     measured_rows,
     number_of_pairs,
-    recall_columns,
+    recalls_by_count,
     together,
     with_worlds,
 )
@@ -133,7 +133,7 @@ _INVERSE = ("RW", "CB RW", "CB-softmax")
 
 
 def stored_training(profile: str, folder: str | os.PathLike[str] = "") -> Stored:
-    """Rows of plain training and of one re-weighting of it, with the seeds that both have.
+    """Rows of plain training on whole CIFAR and of one re-weighting of it, with the seeds that both have.
 
     Args:
         profile: "small" or "paper".
@@ -141,22 +141,22 @@ def stored_training(profile: str, folder: str | os.PathLike[str] = "") -> Stored
     """
     rows = measured_rows(profile, folder)
     chosen = rows.dataset.astype(str).str.startswith("cifar") & (rows.imbalance_type == "exponential")
+    chosen &= rows.n_max == 0
     # The table of the effective number has other betas too.
     chosen &= (rows.imbalance_ratio == 100) & (rows.beta.isna() | np.isclose(rows.beta.astype(float), 0.9999))
     rows = with_worlds(rows[chosen & rows.method.isin(("ERM", *_INVERSE))])
     found = Stored({}, {})
     for world, table in rows.groupby("world"):
-        recall = recall_columns(table.dropna(axis=1, how="all"))
         method = next((name for name in _INVERSE if number_of_pairs(table, name, "ERM") >= MINIMUM_PAIRS), None)
         if method is None:
             continue
-        sides = {
-            name: table[table.method == m].set_index("seed")[recall] for name, m in (("ERM", "ERM"), ("RW", method))
-        }
-        seeds = sorted(set(sides["ERM"].index) & set(sides["RW"].index))
-        values = {name: side.loc[seeds].to_numpy(dtype=np.float64) for name, side in sides.items()}
-        sizes = counts.exponential_counts(50_000 // len(recall), len(recall), 100.0)
-        group = found.hundred if len(recall) == 100 else found.worlds
+        sides = {name: table[table.method == each] for name, each in (("ERM", "ERM"), ("RW", method))}
+        recalls = {name: dict(zip(side.seed, recalls_by_count(side), strict=True)) for name, side in sides.items()}
+        seeds = sorted(set(recalls["ERM"]) & set(recalls["RW"]))
+        values = {name: np.stack([side[seed] for seed in seeds]) for name, side in recalls.items()}
+        classes = values["ERM"].shape[1]
+        sizes = counts.exponential_counts(50_000 // classes, classes, 100.0)
+        group = found.hundred if classes == 100 else found.worlds
         group[f"{world}, {method}"] = Runs(sizes, values)
     return found
 

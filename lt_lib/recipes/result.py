@@ -63,7 +63,10 @@ class RunResult:
         return method_name(self.config)
 
     def to_row(self) -> dict[str, Any]:
-        """One tidy row with the columns that all result tables share; accuracies and recalls as fractions."""
+        """One tidy row with the columns that all result tables share; accuracies and recalls as fractions.
+
+        "n_max" is what was asked for, "class_counts" what was trained on: a text, in the order of the labels.
+        """
         config = self.config
         return {
             "dataset": _dataset_label(config.dataset),
@@ -72,6 +75,8 @@ class RunResult:
             "method": self.method,
             "imbalance_type": config.imbalance_type,
             "imbalance_ratio": 1.0 if config.imbalance_type == "balanced" else config.imbalance_ratio,
+            "n_max": config.n_max,
+            "class_counts": " ".join(str(int(count)) for count in self.class_counts),
             "loss": config.loss,
             "beta": config.beta if "effective_number" in (config.weighting, config.sampling) else None,
             "gamma": config.gamma if "focal" in config.loss else None,

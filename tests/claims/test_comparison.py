@@ -29,9 +29,10 @@ def test_every_name_is_one_of_ours_and_one_of_theirs():
     ours = {*recipes.METHODS, *recipes.SEMI_METHODS}
     everything = pd.concat([published(name) for name in published_tables()])
     for line in comparison.method_names():
-        base, _, pretext = line["method"].removesuffix(" from scratch").partition(" + ")
+        name = line["method"].removesuffix(" from scratch").removesuffix(" on labels alone")
+        base, _, addition = name.partition(" + ")
         assert base in ours, line
-        assert pretext in ("", "rotation")
+        assert addition in ("", "rotation", "pool")
         chosen = everything[(everything.table == line["table"]) & (everything.method == line["published_method"])]
         assert len(chosen), line
     pairs = [(line["method"], line["table"]) for line in comparison.method_names()]
@@ -81,6 +82,79 @@ def test_pools_that_differ_are_cells_of_their_own(tmp_path):
     found = comparison.compare(tmp_path)
     assert found.method.tolist() == ["ERM, pool holdout, pool ratio 1", "ERM, pool holdout, pool ratio 50"]
     assert found.ours.tolist() == pytest.approx([30.0, 31.0])
+
+
+POOL = {
+    "base_method": "ERM", "pool_source": "holdout", "pool_amount": 5.0, "pool_imbalance_ratio": 50.0, "relevance": 1.0,
+    "omega": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("ratio", "method", "printed"), [(50.0, "ERM", 18.36), (25.0, "LDAM-DRW", 14.70)])
+def test_a_pool_stands_beside_the_cell_of_its_imbalance(tmp_path, ratio, method, printed):
+    pool = POOL | {"pool_imbalance_ratio": ratio, "base_method": method}
+    rows = [run(f"{method} + pool", seed, 18.0, imbalance_ratio=50.0, **pool) for seed in (0, 1, 2)]
+    rows += [run("ERM on labels alone", 0, 25.0, imbalance_ratio=50.0, pool_source="none", pool_amount=0.0)]
+    found = comparison.compare(write(tmp_path, rows)).set_index("published")
+    assert found.method[25.19] == "ERM on labels alone"
+    assert found.seeds[printed] == 3
+    # The published pool cannot be had any more, so no cell is judged.
+    assert (found.verdict[printed], found.why[printed]) == ("", "pool of another source")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pool_amount": 3.0}, {"relevance": 0.6}, {"omega": 0.5}, {"pool_imbalance_ratio": 5.0},
+        {"base_method": "LDAM-DRW"}, {"n_max": 500},
+    ],
+)  # fmt: skip
+def test_another_pool_or_labelled_set_has_no_published_cell(tmp_path, change):
+    folder = write(tmp_path, [run("ERM + pool", 0, 18.0, imbalance_ratio=50.0, **POOL | change)])
+    assert np.isnan(comparison.compare(folder).published).tolist() == [True]
+
+
+def test_two_sizes_of_the_labelled_set_are_cells_of_their_own(tmp_path):
+    sizes = [(size, seed) for size in (0, 250) for seed in (0, 1)]
+    write(tmp_path, [run("ERM", seed, 30.0 + size / 10, n_max=size) for size, seed in sizes])
+    # A table without the column is of whole data sets, and so is the full size of CIFAR-10.
+    write(tmp_path, [run("ERM", 2, 30.0)], "older.csv")
+    write(tmp_path, [run("ERM", 3, 30.0, n_max=5000)], "full.csv")
+    found = comparison.compare(tmp_path).set_index("method")
+    assert found.seeds.to_dict() == {"ERM": 4, "ERM, 250 in the largest class": 2}
+    assert found.ours.to_dict() == pytest.approx({"ERM": 30.0, "ERM, 250 in the largest class": 55.0})
+    small = found.loc["ERM, 250 in the largest class"]
+    assert np.isnan(small.published)
+    assert (small.independent, small.why) == ("", "nothing published")
+    assert found.independent["ERM"] == "26.8 to 29.7 (5)"
+
+
+def test_a_run_that_stands_in_two_tables_counts_once(tmp_path):
+    hashes = {"config_hash": "c", "data_hash": "d"}
+    write(tmp_path, [run("ERM", 0, 30.0, **hashes)])
+    write(tmp_path, [run("ERM", 0, 30.0, **hashes), run("ERM", 1, 32.0, config_hash="e", data_hash="d")], "more.csv")
+    assert comparison.compare(tmp_path)[["seeds", "ours"]].to_numpy().tolist() == [[2, pytest.approx(31.0)]]
+
+
+@pytest.mark.parametrize(
+    ("beta", "found"),
+    [(0.9999, "20.8 to 22.5 (2)"), (0.9, "22.5 (1)"), (None, "22.5 (1)")],
+)
+def test_re_runs_of_another_beta_are_left_out(tmp_path, beta, found):
+    folder = write(tmp_path, [run("CB-softmax", 0, 21.0, imbalance_ratio=50.0, beta=beta)])
+    assert comparison.compare(folder).independent.tolist() == [found]
+
+
+def test_re_runs_of_another_gamma_are_left_out(tmp_path, monkeypatch):
+    cells = comparison._all_published()
+    ours = (cells.table == "independent") & (cells.method == "CB-focal") & (cells.ratio == 50) & cells.setting.isna()
+    ours &= cells.dataset == "cifar10"
+    assert ours.sum() == 1
+    monkeypatch.setattr(comparison, "_all_published", lambda: cells.assign(gamma=cells.gamma.mask(ours, 2.0)))
+    rows = [run("CB-focal", 0, 21.0, imbalance_ratio=50.0, loss="focal", beta=0.9, gamma=g) for g in (1.0, 2.0)]
+    found = comparison.compare(write(tmp_path, rows)).set_index("method").independent
+    assert found["CB-focal, gamma 1, beta 0.9"] == ""
+    assert found["CB-focal, gamma 2, beta 0.9"] == "21.0 (1)"
 
 
 def test_too_few_seeds_get_no_verdict_and_one_no_interval(tmp_path):

@@ -58,6 +58,53 @@ def test_rows_come_from_every_table_that_has_the_shared_columns(tmp_path):
     assert measured.with_worlds(small).world.tolist() == ["cifar10-jpeg, resnet32, ratio 100"]
 
 
+def test_sizes_are_numbers_and_zero_is_the_whole_set(tmp_path):
+    write(tmp_path, [run("ERM", 0, 0.5)], "a.csv")  # as tables were before the column
+    write(tmp_path, [run("ERM", seed, 0.5, n_max=size) for seed, size in ((1, 0), (2, 5000), (3, 250))], "b.csv")
+    write(tmp_path, [run("ERM", 4, 0.5, n_max=5000, dataset="svhn")], "c.csv")
+    rows = measured.measured_rows(folder=tmp_path).set_index("seed")
+    assert rows.n_max.to_dict() == {0: 0, 1: 0, 2: 0, 3: 250, 4: 5000}
+    sizes = {seed: measured.class_sizes(row, 10) for seed, row in rows.iterrows()}
+    assert [(sizes[seed][0], sizes[seed][9]) for seed in (0, 2, 3)] == [(5000, 50), (5000, 50), (250, 2)]
+    counted = rows.loc[4].copy()
+    counted["class_counts"] = "3 9 5"
+    assert measured.class_sizes(counted, 3).tolist() == [9, 5, 3]
+    step = rows.loc[3].copy()
+    step["imbalance_type"] = "step"
+    assert measured.class_sizes(step, 10) is None
+    unknown = rows.loc[4].copy()
+    unknown["n_max"] = 0.0
+    assert measured.class_sizes(unknown, 10) is None
+
+
+def test_recalls_stand_in_the_order_of_the_counts(tmp_path):
+    lines = [run("ERM", 0, 0.5, class_counts="1 2 4 2"), run("ERM", 1, 0.5)]
+    lines = [{k: v for k, v in line.items() if "recall" not in k} for line in lines]
+    lines = [line | {f"recall_{label}": label / 10 for label in range(4)} | {"recall_many": 1.0} for line in lines]
+    rows = measured.measured_rows(folder=write(tmp_path, lines))
+    assert measured.recall_columns(rows) == [f"recall_{label}" for label in range(4)]
+    np.testing.assert_allclose(measured.recalls_by_count(rows), [[0.2, 0.1, 0.3, 0.0], [0.0, 0.1, 0.2, 0.3]])
+
+
+def test_a_run_that_stands_in_two_tables_counts_once(tmp_path):
+    lines = [run("ERM", seed, 0.5, config_hash=f"c{seed}", data_hash="d") for seed in (0, 1)]
+    write(tmp_path, lines, "a.csv")
+    write(tmp_path, [*lines[:1], run("ERM", 2, 0.5)], "b.csv")
+    assert measured.measured_rows(folder=tmp_path).seed.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [5, 10, 92, 96, 22])
+def test_rows_of_a_smaller_set_do_not_change_a_verdict_on_the_whole_one(number, tmp_path):
+    make = {5: ldam_world, 96: ldam_world, 92: review_world, 10: lambda to: weighted_world(to, 0.04)}
+    folder = make.get(number, lambda to: balanced_world(to, 0.03))(tmp_path)
+    before = judged(number, folder)
+    rows = pd.read_csv(folder / "rows.csv").copy()
+    rows.assign(n_max=60).to_csv(folder / "smaller.csv", index=False)
+    after = judged(number, folder)
+    assert after.verdict == before.verdict != "not judged"
+    assert after.statistic == pytest.approx(before.statistic)
+
+
 def test_differences_are_taken_between_equal_seeds_of_one_world():
     cells = [("a", "ERM", 0, 5.0), ("a", "ERM", 1, 7.0), ("a", "LDAM", 1, 3.0), ("a", "LDAM", 0, 4.0)]
     cells += [("a", "ERM", 2, 9.0), ("b", "ERM", 0, 1.0), ("b", "LDAM", 0, 0.0)]
@@ -67,7 +114,7 @@ def test_differences_are_taken_between_equal_seeds_of_one_world():
     assert measured.number_of_pairs(table, "LDAM", "ERM") == 2
     assert measured.number_of_pairs(table[table.world == "b"], "LDAM", "ERM") == 1
     assert measured.number_of_pairs(table[:0], "LDAM", "ERM") == 0
-    with pytest.raises(ValueError, match="`table` must hold every seed once per world, got 'ERM' with one twice"):
+    with pytest.raises(ValueError, match="must hold every seed once, got 'ERM' with one twice"):
         measured.paired_differences(pd.concat([table, table[:1]]), "LDAM", "ERM")
 
 
@@ -485,4 +532,5 @@ def test_the_rows_of_real_runs_have_what_the_rules_read(tmp_path):
     # A row of `run` has the shared columns and those that worlds are named by.
     plain = train(RunConfig(dataset="digits", epochs=1, evaluate_every=1, **short)).to_row()
     found = measured.with_worlds(measured.measured_rows("small", write(tmp_path / "run", [plain])))
-    assert found.world.tolist() == [f"digits, {plain['model']}, ratio 10"]
+    assert found.world.tolist() == [f"digits, {plain['model']}, ratio 10, 30 in the largest class"]
+    assert plain["class_counts"].split()[0] == "30"

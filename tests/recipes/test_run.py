@@ -256,6 +256,8 @@ def test_a_row_has_the_columns_that_all_tables_share():
             "method",
             "imbalance_type",
             "imbalance_ratio",
+            "n_max",
+            "class_counts",
             "loss",
             "beta",
             "gamma",
@@ -264,6 +266,7 @@ def test_a_row_has_the_columns_that_all_tables_share():
         *("accuracy_last", "accuracy_validation", "accuracy_best_on_test", "recall_0", "recall_1", "recall_2"),
         *("seconds", "device", "config_hash", "data_hash", "version"),
     ]
+    assert row["class_counts"] == " ".join(map(str, result.class_counts))
     assert (row["method"], row["beta"], row["gamma"], row["profile"]) == ("CB-focal", 0.9999, 0.5, "small")
     assert row["config_hash"] == result.config.hash()
     assert 0 <= row["recall_2"] <= 1
