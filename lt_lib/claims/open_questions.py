@@ -10,22 +10,31 @@ The size that pre-training needs is read off a surface, fitted to the gains of e
 
 with n samples in the largest class. Theorem 3 of Yang and Xu asks for :math:`N_\pm \ge 8 \ln(4/\eta) / (d \delta^2)`,
 a number of *rare* samples: then :math:`n^* \propto \rho`, slope 1 in logarithms, and the gain lies above the contour.
+
+At the other profiles the rows of `run_pretrain` on labelled sets of several sizes take the place of the toy worlds for
+row 138; every data set and network is a world of its own.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lt_lib.claims import _open_question_runs as runs_of
+from lt_lib.claims import pretraining
 from lt_lib.claims._open_question_runs import LABELLED, POOL, RANDOM, Arm, Array, Runs
 from lt_lib.claims._self_training_runs import Setting
 from lt_lib.claims.core import Check, Claim, Judgement, worst
-from lt_lib.claims.rules import in_half_widths, positive_effect
+from lt_lib.claims.measured import class_sizes
+from lt_lib.claims.rules import at_least, in_half_widths, positive_effect
 from lt_lib.metrics import paired_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GOOD, BAD = Setting(pool_ratio=1.0), Setting(relevance=0.2)
 DIGITS = Setting(ratio=20.0, labelled=0.25, amount=2.0, pool_ratio=1.0)
@@ -62,6 +71,7 @@ GRIDS = {
     "digits": Grid("digits", 120, (0.05, 0.1, 0.25, 0.5, 1.0), (1.0, 20.0)),
 }
 RESAMPLES = 2000
+MINIMUM_SEEDS = 3  # of measured rows: the contour has its interval from resampled seeds
 
 
 def alone(world: str) -> Arm:
@@ -242,10 +252,71 @@ def size_arms(grid: Grid) -> list[Arm]:
     return [Arm(grid.world, each, LABELLED) for each in sets]
 
 
-def measure_sizes(profile: str, rng: np.random.Generator) -> dict[str, Sizes]:
-    """Name of a grid -> gains; seeds 0 to 9, whatever `profile` and `rng`."""
+def measure_sizes(profile: str, rng: np.random.Generator, *, folder: str | os.PathLike[str] = "") -> dict[str, Sizes]:
+    """Name of a grid -> gains. Seeds 0 to 9 at quick, whatever `rng`; measured rows at small and paper.
+
+    Args:
+        profile: "quick", "small" or "paper".
+        rng: not used; trainings are seeded by number.
+        folder: of the rows; `results/` of the source tree if empty.
+    """
+    if profile != "quick":
+        return recorded_sizes(pretraining.recorded_rows(folder), profile)
     runs = runs_of.run_arms([arm for grid in GRIDS.values() for arm in size_arms(grid)])
     return {name: gathered(runs, size_arms(grid)) for name, grid in GRIDS.items()}
+
+
+def recorded_sizes(table: pd.DataFrame, profile: str) -> dict[str, Sizes]:
+    """The gains of rotation before cross entropy, by data set and network, over all sizes and ratios with enough seeds.
+
+    A gain is that over training from scratch for as many epochs in all. Cells with `MINIMUM_SEEDS` seeds or more are
+    kept, and of those the seeds that all share. The sizes are those that the rows were trained on, see
+    `measured.class_sizes`; where a row does not say, it is left out.
+
+    Args:
+        table: from `pretraining.recorded_rows`.
+        profile: "small" or "paper".
+
+    Returns:
+        Name such as "cifar10-jpeg, resnet8" -> gains; worlds without two sizes at each of two ratios are absent.
+
+    Raises:
+        ValueError: a run occurs twice.
+    """
+    found = {}
+    for (dataset, model), rows in table[table.profile == profile].groupby(["dataset", "model"]):
+        measured = _recorded_errors(rows, profile)
+        ratios = [ratio for ratio, _, _ in measured]
+        if sum(ratios.count(ratio) >= 2 for ratio in set(ratios)) < 2:
+            continue
+        seeds = sorted(set.intersection(*(set(errors) for errors in measured.values())))
+        if len(seeds) >= MINIMUM_SEEDS:
+            places = sorted(measured)
+            errors = np.array([[measured[place][seed] for place in places] for seed in seeds])
+            ratio, largest, rarest = np.array(places).T
+            gain = errors[..., 0] - errors[..., 1]
+            found[f"{dataset}, {model}"] = Sizes(largest, rarest, ratio, gain, errors[..., 0])
+    return found
+
+
+def _recorded_errors(
+    rows: pd.DataFrame, profile: str
+) -> dict[tuple[float, float, float], dict[int, tuple[float, float]]]:
+    """(ratio, largest, rarest class) -> seed -> errors in percent of the control and after rotation."""
+    cells = pretraining.recorded_cells(rows, profile)
+    measured = {}
+    for (size, (ratio, base, start)), cell in cells.items():
+        control = cells.get((size, (ratio, base, pretraining.CONTROL)), {})
+        seeds = set(cell) & set(control)
+        if (base, start) != ("CE", pretraining.MAIN) or len(seeds) < MINIMUM_SEEDS:
+            continue
+        row = rows[(rows.n_max == size) & (rows.imbalance_ratio == ratio)].iloc[0]
+        classes = class_sizes(row, len(next(iter(cell.values()))))
+        if classes is not None:
+            means = {seed: (float(control[seed].mean()), float(cell[seed].mean())) for seed in seeds}
+            errors = {seed: (100 * (1 - alone), 100 * (1 - after)) for seed, (alone, after) in means.items()}
+            measured[ratio, float(classes[0]), float(classes[-1])] = errors
+    return measured
 
 
 def gathered(runs: Runs, arms: Sequence[Arm]) -> Sizes:
@@ -326,16 +397,19 @@ def judge_shape(sizes: Sizes) -> Judgement:
     slope, low, high = contour_slope(sizes)
     inside, outside = low > 0.5 and high < 1.5, high < 0.5 or low > 1.5
     verdict = "holds" if inside else "refuted" if outside else "inconclusive"
-    return Judgement(verdict, slope, low, high, "slope of ln n* on ln rho in [0.5, 1.5], 90 % bootstrap interval")
+    distance = in_half_widths(min(slope - 0.5, 1.5 - slope), (high - low) / 2)
+    text = "slope of ln n* on ln rho in [0.5, 1.5], 90 % bootstrap interval"
+    return Judgement(verdict, slope, low, high, text, distance=distance)
 
 
 def judge_crossing(sizes: Sizes) -> Judgement:
     """Whether the gain is zero within the range, in 95 % of resamples at two ratios or more; open if not."""
     shares = sorted((contour(sizes, float(ratio)).inside for ratio in np.unique(sizes.ratio)), reverse=True)
     second = shares[1]
-    verdict = "holds" if second >= 0.95 else "inconclusive"
+    reached = at_least(second, 0.95)
+    verdict = "holds" if reached.verdict == "holds" else "inconclusive"
     text = "open: no crossing in range" if second <= 0.05 else "crossing in range"
-    return Judgement(verdict, second, threshold=f"{text}; share of resamples >= 0.95 at two ratios")
+    return replace(reached, verdict=verdict, threshold=f"{text}; share of resamples >= 0.95 at two ratios")
 
 
 def judge_world(sizes: Sizes, name: str) -> Judgement:
@@ -355,6 +429,9 @@ def judge_sizes(measured: dict[str, Sizes]) -> Judgement:
 
     The verdict on the Gaussian world counts only if half as many updates give the same one.
     """
+    if not measured:
+        why = f"needs {MINIMUM_SEEDS} measured seeds of rotation and of its control at two sizes n_max for each of two "
+        return Judgement("not judged", why=f"{why}imbalance ratios, which 920_run_pretrain makes; there are none")
     found = {name: judge_world(sizes, name) for name, sizes in measured.items()}
     if SHORTER in found:
         shorter, usual = found.pop(SHORTER), found["gaussian"]
@@ -399,6 +476,6 @@ CHECKS: tuple[Check, ...] = (
         Claim(138, "S3 L207", "O", "What must the data have for pre-training to pay? By the theory, a number of rare "
               "samples.", "zero gain within the range at two ratios (95 % of resamples), positive above it, slope of "
               "ln n* on ln rho 1, up to 0.5"),
-        measure_sizes, judge_sizes,
+        measure_sizes, judge_sizes, ("quick", "small", "paper"), recorded=True,
     ),
 )  # fmt: skip

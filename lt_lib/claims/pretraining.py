@@ -18,7 +18,7 @@ import numpy as np
 from lt_lib.claims import _pretraining_runs as runs
 from lt_lib.claims._pretraining_runs import CONTROL, SCRATCH, Array
 from lt_lib.claims.core import Check, Claim, Judgement, worst
-from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, recalls_by_count
 from lt_lib.claims.rules import at_least, at_most, positive_effect
 
 if TYPE_CHECKING:
@@ -94,22 +94,27 @@ def recorded_rows(folder: str | os.PathLike[str] = "") -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = "dataset profile model base pretext classifier imbalance_ratio epochs pretrain_epochs seed".split()
+    columns = "dataset profile model base pretext classifier imbalance_ratio n_max epochs pretrain_epochs seed".split()
     rows = measured_rows(folder=folder)
     if {*columns} <= set(rows.columns):
-        return rows[rows["pretext"].notna()].dropna(axis=1, how="all").reset_index(drop=True)
+        # Rows of self-training have a task too, and no classifier.
+        kept = rows["pretext"].notna() & rows["classifier"].notna()
+        return rows[kept].dropna(axis=1, how="all").reset_index(drop=True)
     return pd.DataFrame(columns=columns)
 
 
-def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
-    """The rows of one profile as `Runs`, with the seeds that both sides of every comparison have.
+def recorded_cells(table: pd.DataFrame, profile: str) -> dict[tuple[float, Key], dict[int, Array]]:
+    """The rows of one profile by size of the labelled set and key of `Runs`: recall `(classes,)` by seed.
 
     Rows with another classifier than the trained one are left out. Rows without pre-training count as `CONTROL` where
-    they are as long as pre-training and training of the others together, as `SCRATCH` otherwise.
+    they are as long as pre-training and training of the others of their size together, as `SCRATCH` otherwise.
 
     Args:
         table: from `recorded_rows`, of one data set and one network.
         profile: "small" or "paper".
+
+    Returns:
+        (n_max, key) -> seed -> recall; n_max as in `measured.measured_rows`, 0 being the whole set.
 
     Raises:
         ValueError: rows of several data sets or networks, or two of the same seed.
@@ -118,20 +123,36 @@ def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
     kinds = rows[["dataset", "model"]].drop_duplicates()
     if len(kinds) > 1:
         raise ValueError(f"`table` must be of one data set and network, got {kinds.to_numpy().tolist()}.")
-    with_task = rows[rows.pretext != "none"]
-    total = set(with_task.epochs + with_task.pretrain_epochs)
-    starts = [
-        pretext if pretext != "none" else CONTROL if epochs in total else SCRATCH
-        for pretext, epochs in zip(rows.pretext, rows.epochs, strict=True)
-    ]
-    labels = sorted((name for name in rows.columns if name.startswith("recall_")), key=lambda n: int(n[7:]))
-    found: dict[Key, dict[int, Array]] = {}
-    for start, (_, row) in zip(starts, rows.iterrows(), strict=True):
-        base = {"ERM": "CE"}.get(row.base, row.base)
-        cell = found.setdefault((float(row.imbalance_ratio), str(base), start), {})
-        if int(row.seed) in cell:
-            raise ValueError(f"`table` must hold every run once, got seed {row.seed} twice for {base} + {start}.")
-        cell[int(row.seed)] = row[labels].to_numpy(dtype=np.float64)
+    found: dict[tuple[float, Key], dict[int, Array]] = {}
+    by_size: Any = rows.groupby("n_max")
+    for size, block in by_size:
+        with_task = block[block.pretext != "none"]
+        total = set(with_task.epochs + with_task.pretrain_epochs)
+        for recall, (_, row) in zip(recalls_by_count(block), block.iterrows(), strict=True):
+            start = row.pretext if row.pretext != "none" else CONTROL if row.epochs in total else SCRATCH
+            base = str({"ERM": "CE"}.get(row.base, row.base))
+            cell = found.setdefault((float(size), (float(row.imbalance_ratio), base, start)), {})
+            if int(row.seed) in cell:
+                raise ValueError(f"`table` must hold every run once, got seed {row.seed} twice for {base} + {start}.")
+            cell[int(row.seed)] = recall
+    return found
+
+
+def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
+    """The rows of one profile as `Runs`, with the seeds that both sides of every comparison have.
+
+    Of several sizes of the labelled set the largest is taken: the rows of the ledger but 138 speak of a whole one.
+
+    Args:
+        table: as in `recorded_cells`.
+        profile: "small" or "paper".
+
+    Raises:
+        ValueError: as `recorded_cells`.
+    """
+    cells = recorded_cells(table, profile)
+    largest = max((size or np.inf for size, _ in cells), default=0.0)
+    found = {key: cell for (size, key), cell in cells.items() if (size or np.inf) == largest}
     seeds = set.intersection(*(set(cell) for cell in found.values())) if found else set()
     return Runs({key: np.stack([cell[seed] for seed in sorted(seeds)]) for key, cell in found.items() if seeds})
 
@@ -266,9 +287,15 @@ def report(measured: Runs) -> pd.DataFrame:
 
 
 def judge_report(measured: Runs) -> Judgement:
-    """Row 134: beside every mean error stands that of the worst class, which is never the smaller one."""
+    """Row 134: beside every mean error stands that of the worst class, which is never the smaller one.
+
+    The rule has no interval, so that one seed could not fail to support it; like all others it needs two.
+    """
     if not measured.recall:
         return Judgement("not judged", why="no measured runs")
+    lacking = _missing(measured, *measured.recall)
+    if lacking:
+        return lacking
     table = report(measured)
     given = (table["worst class"] >= table["error"] - 1e-9).mean()
     return at_least(float(given), 1.0, name="share of settings with the worst class reported")

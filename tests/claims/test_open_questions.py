@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -150,6 +151,16 @@ def test_the_contour_is_found_where_it_was_put():
     assert open_questions.rise(sizes(side=-2.0)).mean() == pytest.approx(-2.0, abs=0.05)
 
 
+def test_the_distance_says_how_near_a_contour_is_to_failing():
+    near, far = open_questions.judge_shape(sizes(slope=0.6)), open_questions.judge_shape(sizes(slope=1.0))
+    assert 0 < near.distance < far.distance
+    assert near.distance == pytest.approx((near.statistic - 0.5) / ((near.high - near.low) / 2))
+    assert open_questions.judge_shape(sizes(slope=0.0, smallest=200.0)).distance < 0
+    inside, beyond = (open_questions.judge_crossing(each) for each in (sizes(), sizes(smallest=1e-6)))
+    assert inside.distance == pytest.approx(0.05 / 0.95)
+    assert beyond.distance < 0
+
+
 def test_the_contour_may_bend():
     ratio, largest = np.repeat([1.0, 10.0], 2), np.array([50.0, 1000.0] * 2)
     # Zero at 100 for ratio 1, at 400 for ratio 10, with different slopes.
@@ -168,6 +179,115 @@ def test_a_verdict_that_half_as_many_updates_do_not_give_is_inconclusive():
     assert found.threshold.endswith("(gaussian); half as long refuted")
     same = {"gaussian": sizes(side=-1.0), open_questions.SHORTER: sizes(side=-1.0)}
     assert BY_ROW[138].judge(same).verdict == "refuted"
+
+
+THREE_SEEDS = (0, 1, 2)
+
+
+def recorded(folder, gain, *, ratios=(1.0, 10.0, 50.0), sizes=(250, 1250, 0), seeds=THREE_SEEDS, **fields):
+    """Rows of rotation and of its control; `gain` makes points of the largest class and the ratio."""
+    noise, rows = np.random.default_rng(4), []
+    for ratio in ratios:
+        for size in sizes:
+            points = gain(size or 5000.0, ratio)
+            for pretext, before, epochs, better in (("rotation", 20, 20, points), ("none", 0, 40, 0.0)):
+                for seed in seeds:
+                    accuracy = 0.5 + (better + noise.normal(scale=0.05)) / 100
+                    row = {
+                        "dataset": "cifar10-jpeg",
+                        "profile": "small",
+                        "model": "resnet8",
+                        "base": "ERM",
+                        "seed": seed,
+                    }
+                    row |= {"method": f"ERM {pretext}", "imbalance_type": "exponential", "imbalance_ratio": ratio}
+                    row |= {"n_max": size, "pretext": pretext, "classifier": "head", "pretrain_epochs": before}
+                    row |= {"epochs": epochs, "accuracy_last": accuracy}
+                    rows.append(row | {f"recall_{label}": accuracy for label in range(10)} | fields)
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "sizes.csv", index=False)
+    return folder
+
+
+def judged(folder, profile="small"):
+    return BY_ROW[138].judge(BY_ROW[138].measure(profile, rng(), folder=folder))
+
+
+def rare_samples(largest, ratio, side=1.0, slope=1.0):
+    return side * 2 * (np.log(largest / 400) - slope * np.log(ratio))
+
+
+@pytest.mark.false_world(138)
+def test_rows_on_images_of_several_sizes_have_a_contour(tmp_path):
+    true = judged(recorded(tmp_path / "true", rare_samples))
+    assert true.verdict == "holds"
+    assert true.threshold.endswith("(cifar10-jpeg, resnet8)")
+    wrong = judged(recorded(tmp_path / "side", lambda n, ratio: rare_samples(n, ratio, -1.0)))
+    assert (wrong.verdict, wrong.threshold[:8]) == ("refuted", "mean > 0")
+    # Without the column the sizes are those that n_max and the ratio ask for.
+    found = BY_ROW[138].measure("small", rng(), folder=tmp_path / "true")["cifar10-jpeg, resnet8"]
+    assert sorted(zip(found.ratio, found.largest, found.rarest, strict=True))[3:6] == [
+        (10.0, 250.0, 25.0), (10.0, 1250.0, 125.0), (10.0, 5000.0, 500.0),
+    ]  # fmt: skip
+    np.testing.assert_allclose(
+        found.gain.mean(axis=0),
+        [rare_samples(*each) for each in zip(found.largest, found.ratio, strict=True)],
+        atol=0.2,
+    )
+    recorded(tmp_path / "none", lambda n, ratio: 0.0)
+    assert judged(tmp_path / "none").verdict == "inconclusive"
+    assert judged(tmp_path / "true", "paper").verdict == "not judged"
+
+
+def test_rows_of_one_size_are_not_taken_for_several(tmp_path):
+    with pytest.raises(ValueError, match="`table` must hold every run once, got seed 0 twice for CE"):
+        judged(recorded(tmp_path, rare_samples, n_max=250))
+
+
+@pytest.mark.parametrize("fields", [{"ratios": (10.0,)}, {"sizes": (250,)}, {"seeds": (0,)}, {"seeds": (0, 1)}])
+def test_a_contour_needs_three_seeds_at_two_sizes_and_ratios(tmp_path, fields):
+    outcome = judged(recorded(tmp_path, rare_samples, **fields))
+    assert (outcome.verdict, outcome.why[:24]) == ("not judged", "needs 3 measured seeds o")
+
+
+def test_sizes_are_those_that_were_trained_on(tmp_path):
+    folder = recorded(tmp_path, rare_samples)
+    rows = pd.read_csv(folder / "sizes.csv")
+    held = {0: "4900" + " 30" * 9, 250: "250" + " 9" * 9, 1250: "1250" + " 19" * 9}
+    rows.assign(class_counts=rows.n_max.map(held)).to_csv(folder / "sizes.csv", index=False)
+    (found,) = BY_ROW[138].measure("small", rng(), folder=folder).values()
+    assert {*zip(found.largest, found.rarest, strict=True)} == {(4900.0, 30.0), (250.0, 9.0), (1250.0, 19.0)}
+    # Digits have no known full size, so a row that does not say how many there were is left out.
+    rows.assign(dataset="digits").to_csv(folder / "sizes.csv", index=False)
+    (found,) = BY_ROW[138].measure("small", rng(), folder=folder).values()
+    assert {*found.largest} == {250.0, 1250.0}
+
+
+def test_real_rows_of_two_sizes_are_kept_apart_and_judged(tmp_path, monkeypatch):
+    from lt_lib.recipes import PretrainConfig, pretrain, run_pretrain
+
+    monkeypatch.setattr(pretrain, "_probe_accuracy", lambda *_: 0.5)  # most of the time, and no row is judged by it
+    short = {"dataset": "digits", "batch_size": 64, "profile": "small", "device": "cpu", "evaluate_every": 2}
+    rows = []
+    for ratio in (2.0, 5.0):
+        for size in (20, 60):
+            for seed in THREE_SEEDS:
+                config = PretrainConfig(
+                    **short, n_max=size, imbalance_ratio=ratio, seed=seed, pretrain_epochs=1, epochs=1
+                )
+                rows += [run_pretrain(each).to_row() for each in (config, config.control())]
+    pd.DataFrame(rows).to_csv(tmp_path / "sizes.csv", index=False)
+    outcome = judged(tmp_path)
+    assert outcome.verdict != "not judged"
+    (found,) = BY_ROW[138].measure("small", rng(), folder=tmp_path).values()
+    assert {*zip(found.ratio, found.largest, found.rarest, strict=True)} == {
+        (2.0, 20.0, 10.0), (2.0, 60.0, 30.0), (5.0, 20.0, 4.0), (5.0, 60.0, 12.0),
+    }  # fmt: skip
+    place = int(np.flatnonzero((found.ratio == 5) & (found.largest == 60))[0])
+    errors = {(row["pretext"], row["seed"]): 100 * (1 - np.mean([row[f"recall_{k}"] for k in range(10)]))
+              for row in rows if (row["imbalance_ratio"], row["n_max"]) == (5.0, 60)}  # fmt: skip
+    gains = [errors["none", seed] - errors["rotation", seed] for seed in THREE_SEEDS]
+    np.testing.assert_allclose(found.gain[:, place], gains)
 
 
 def test_grids_hold_all_sizes_that_leave_every_class_a_sample():

@@ -119,6 +119,8 @@ def test_a_report_without_the_worst_class_is_refused():
     holes[:, 9] = np.nan  # a class without test images has no error to report
     assert BY_ROW[134].judge(Runs({**recall, (20.0, "CE", "rotation"): holes})).verdict == "refuted"
     assert BY_ROW[134].judge(Runs({})).verdict == "not judged"
+    one = BY_ROW[134].judge(without(world(), keep=1))
+    assert (one.verdict, one.why[:23]) == ("not judged", "needs 2 measured seeds ")
 
 
 def test_report_takes_the_worst_class_of_every_seed():
@@ -221,7 +223,13 @@ def table(*cells):
         for seed, value in enumerate(recalls):
             row = {"dataset": "cifar10-jpeg", "profile": "small", "model": "resnet32", "base": base, "seed": seed}
             row |= {"classifier": "head", "method": f"{base} + {pretext}", "accuracy_last": value}
-            row |= {"pretext": pretext, "epochs": epochs, "pretrain_epochs": before, "imbalance_ratio": ratio}
+            row |= {
+                "pretext": pretext,
+                "epochs": epochs,
+                "pretrain_epochs": before,
+                "imbalance_ratio": ratio,
+                "n_max": 0,
+            }
             rows.append(row | {f"recall_{label}": value for label in range(10)})
     return pd.DataFrame(rows)
 
@@ -243,6 +251,31 @@ def test_recorded_rows_are_told_apart_by_their_length():
     assert pretraining.judge_imbalance(found).why.startswith("needs two imbalance ratios")
     assert pretraining.judge_uniform(found).why.startswith("needs two base methods")
     assert pretraining.recorded_runs(table(("ERM", "none", 40, 0, 100, [0.7])), "paper").recall == {}
+
+
+def test_of_recorded_rows_of_several_sizes_the_largest_are_judged(tmp_path):
+    arms = [("rotation", 40, 40, 0.05), ("none", 80, 0, 0.0)]
+    seeds = np.array([0.70, 0.71, 0.73])
+    parts = []
+    for size, lift in ((250, -1.0), (1250, -1.0), (0, 1.0)):
+        cells = [("ERM", task, epochs, before, 100, seeds + lift * gain) for task, epochs, before, gain in arms]
+        parts.append(table(*cells).assign(n_max=size, imbalance_type="exponential"))
+    # A short run at another size is no control there, though it is as long as one in all at this one.
+    parts.append(table(("ERM", "none", 40, 0, 100, seeds - 0.2)).assign(n_max=250, imbalance_type="exponential"))
+    pd.concat(parts).to_csv(tmp_path / "sizes.csv", index=False)
+    rows = pretraining.recorded_rows(tmp_path)
+    np.testing.assert_allclose(pretraining.recorded_runs(rows, "small").gain(100.0, "CE"), 5)
+    np.testing.assert_allclose(pretraining.recorded_runs(rows[rows.n_max > 0], "small").gain(100.0, "CE"), -5)
+    cells = pretraining.recorded_cells(rows, "small")
+    assert {(size, start) for size, (_, _, start) in cells} == {
+        *((size, start) for size in (0, 250, 1250) for start in ("rotation", CONTROL)),
+        (250, SCRATCH),
+    }
+    # A full size that is written out is the whole set.
+    again = pd.concat(parts[:3]).replace({"n_max": {0: 5000}})
+    again.to_csv(tmp_path / "sizes.csv", index=False)
+    rows = pretraining.recorded_rows(tmp_path)
+    np.testing.assert_allclose(pretraining.recorded_runs(rows, "small").gain(100.0, "CE"), 5)
 
 
 def test_recorded_rows_that_do_not_fit_are_refused(tmp_path):
