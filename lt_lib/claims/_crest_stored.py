@@ -52,7 +52,7 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Measured:
         classes = len(recall)
         tables = dict(tuple(rows.groupby("method")))
         seeds = sorted(set.intersection(*(set(table.seed) for table in tables.values())))
-        details = generation_table(profile, folder)
+        details = generation_table(profile, folder, of=rows.iloc[0])
         for name, table in tables.items():
             last = table.set_index("seed").loc[seeds, recall].to_numpy(dtype=np.float64)
             arms[str(name)] = _with_details(details[details.method == name], seeds, last)
@@ -68,17 +68,31 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Measured:
     )
 
 
-def generation_table(profile: str, folder: str | os.PathLike[str] = "") -> Table:
+def generation_table(profile: str, folder: str | os.PathLike[str] = "", *, of: Table) -> Table:
     """All tables `*-generations.csv` of a profile: method, seed, generation, class and the diagnostics; may be empty.
 
     Args:
         profile: "small" or "paper".
         folder: of the tables; `results/` of the source tree if empty.
+        of: a row of a run; only generations of its data set, network, protocol and ratio are kept.
+
+    Raises:
+        ValueError: a table that does not say of which data set, network, protocol or ratio it is.
     """
     import pandas as pd
 
-    paths = sorted(results_folder(folder).glob("*-generations.csv"))
-    tables = [table[table["profile"] == profile] for table in map(pd.read_csv, paths)]
+    tables = []
+    for path in sorted(results_folder(folder).glob("*-generations.csv")):
+        table = pd.read_csv(path)
+        lacks = [name for name in _WORLD if name not in table]
+        if lacks:
+            raise ValueError(
+                f"`folder` must hold generations with the columns {_WORLD}, got {path.name} without {lacks}."
+            )
+        same = table["profile"] == profile
+        for name in _WORLD:
+            same &= table[name] == of[name]
+        tables.append(table[same])
     tables = [table for table in tables if len(table)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["method", "seed"])
 

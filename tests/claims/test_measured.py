@@ -437,9 +437,11 @@ def generations(folder, pattern=1.0, rise=0.1):
                 last = getattr(line, f"recall_{label}")
                 pool = 0.4 + rise * generation + jitter(line.seed, generation, label)
                 lines.append(
-                    {"profile": line.profile, "method": line.method, "seed": line.seed, "generation": generation,
-                     "class": label, "test_recall": last, "test_precision": 0.5 + pattern * 0.3 * rarer[label],
-                     "pool_recall": pool, "pool_precision": pool, "predicted_count": 10, "selected_count": 5}
+                    {"dataset": line.dataset, "model": line.model, "protocol": line.protocol, "profile": line.profile,
+                     "imbalance_ratio": line.imbalance_ratio, "method": line.method, "seed": line.seed,
+                     "generation": generation, "class": label, "test_recall": last,
+                     "test_precision": 0.5 + pattern * 0.3 * rarer[label], "pool_recall": pool,
+                     "pool_precision": pool, "predicted_count": 10, "selected_count": 5}
                 )  # fmt: skip
     pd.DataFrame(lines).to_csv(folder / "crest-small-generations.csv", index=False)
     return folder
@@ -462,6 +464,25 @@ def test_patterns_and_generations_are_judged_where_the_diagnostics_were_kept(tmp
     other.to_csv(folder / "crest-small-generations.csv", index=False)
     with pytest.raises(ValueError, match="rows and generations of the same runs"):
         judged(42, folder)
+
+
+@pytest.mark.parametrize(
+    "other", [{"dataset": "cifar100"}, {"model": "wrn-28-2"}, {"protocol": "crest 30 %"}, {"imbalance_ratio": 50.0}]
+)
+def test_generations_of_other_runs_are_not_mixed_in(other, tmp_path):
+    folder = crest_world(tmp_path)
+    before = judged(43, generations(folder))
+    assert before.verdict == "holds"
+    table = pd.read_csv(folder / "crest-small-generations.csv")
+    falling = table.assign(pool_recall=0.9 - table.pool_recall, pool_precision=0.9 - table.pool_precision, **other)
+    pd.concat([table, falling]).to_csv(folder / "crest-small-generations.csv", index=False)
+    assert judged(43, folder) == before
+    # The runs have no generations then, and what is there is not taken for theirs.
+    falling.to_csv(folder / "crest-small-generations.csv", index=False)
+    assert "hold no pool precision" in judged(43, folder).why
+    table.drop(columns=[*other]).to_csv(folder / "crest-small-generations.csv", index=False)
+    with pytest.raises(ValueError, match=rf"hold generations with the columns .* without \['{next(iter(other))}'\]"):
+        judged(43, folder)
 
 
 def test_the_arms_of_a_row_are_those_its_rule_compares():
