@@ -1,17 +1,15 @@
-"""Trainings behind the claims on self-training: ten paired seeds side by side at the quick profile, and stored rows."""
+"""Trainings behind the claims on self-training at the quick profile: ten paired seeds side by side."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lt_lib import counts
-from lt_lib.claims._tables import results_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -83,12 +81,15 @@ class Runs:
         pool_error: setting -> share of the relevant pool samples that got a wrong label, `(seeds,)`.
         silhouette: setting -> mean silhouette of the test features of every class, `(seeds, classes)`; where measured.
         features: setting -> test features of the first seed, `(samples, hidden)`; where measured.
+        control: setting with a pool -> test recall of its method on the labels alone, with as many updates as base and
+            final model together, `(seeds, classes)`; where measured.
     """
 
     recall: dict[Setting, Array]
     pool_error: dict[Setting, Array] = field(default_factory=dict)
     silhouette: dict[Setting, Array] = field(default_factory=dict)
     features: dict[Setting, Array] = field(default_factory=dict)
+    control: dict[Setting, Array] = field(default_factory=dict)
 
     def error(self, setting: Setting) -> Array:
         """Balanced test error in percent, `(seeds,)`."""
@@ -101,6 +102,10 @@ class Runs:
     def class_gain(self, setting: Setting) -> Array:
         """Gain in recall per class, in points, `(seeds, classes)`."""
         return 100 * (self.recall[setting] - self.recall[setting.base])
+
+    def against_control(self, setting: Setting) -> Runs:
+        """The runs with the control of one setting in the place of its base model."""
+        return Runs({setting: self.recall[setting], setting.base: self.control[setting]})
 
 
 def pool_ratios(ratio: float) -> tuple[float, ...]:
@@ -440,57 +445,3 @@ def kmeans_error(setting: Setting, seeds: Sequence[int] = range(NUM_SEEDS)) -> A
         np.add.at(table, (found, test.targets), 1)
         errors.append(100 * (1 - table[linear_sum_assignment(-table)].sum() / len(test)))
     return np.array(errors)
-
-
-def stored_rows(runs: Runs, *, dataset: str, profile: str, seeds: Sequence[int] = range(NUM_SEEDS)) -> Any:
-    """Runs as a table: one row per setting and seed, in the columns that `read_runs` reads.
-
-    Args:
-        runs: what was measured.
-        dataset: name of the data.
-        profile: "quick", "small" or "paper".
-        seeds: of the runs, in order.
-    """
-    import pandas as pd
-
-    rows = []
-    for setting, recall in runs.recall.items():
-        wrong = runs.pool_error.get(setting, np.full(len(seeds), np.nan))
-        for seed, values, share in zip(seeds, recall, wrong, strict=True):
-            classes = {f"recall_{label}": value for label, value in enumerate(values)}
-            rows.append(
-                {"dataset": dataset, "profile": profile, **asdict(setting), "seed": seed, "pool_error": share} | classes
-            )
-    return pd.DataFrame(rows)
-
-
-def read_runs(profile: str, folder: str | os.PathLike[str] = "") -> Runs | None:
-    """Runs of a profile from `results/self-training.csv`; None if there are none.
-
-    Only settings that at least three seeds have are kept, and of those the seeds that all settings share.
-
-    Args:
-        profile: "small" or "paper".
-        folder: where the table is; `results/` at the top of the source tree if empty.
-    """
-    import pandas as pd
-
-    place = results_folder(folder)
-    path = place / "self-training.csv"
-    if not path.is_file():
-        return None
-    table: Any = pd.read_csv(path, comment="#")
-    table = table[table["profile"] == profile]
-    names = [name for name in asdict(Setting()) if name in table]
-    groups = {Setting(**dict(zip(names, key, strict=True))): rows for key, rows in table.groupby(names)}
-    groups = {setting: rows for setting, rows in groups.items() if rows["seed"].nunique() >= 3}
-    if not groups:
-        return None
-    shared = sorted(set.intersection(*(set(rows["seed"]) for rows in groups.values())))
-    if len(shared) < 3:
-        return None
-    columns = sorted((name for name in table if name.startswith("recall_")), key=lambda name: int(name[7:]))
-    recall = {s: rows.set_index("seed").loc[shared, columns].to_numpy(float) for s, rows in groups.items()}
-    return Runs(
-        recall, {s: rows.set_index("seed").loc[shared, "pool_error"].to_numpy(float) for s, rows in groups.items()}
-    )

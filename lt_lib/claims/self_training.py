@@ -5,6 +5,9 @@ entropy and a pool of five times the labelled set: the middle of the published t
 
 A student needs more updates than its teacher, because the labelled tail is a smaller part of what it sees. A verdict on
 whether a pool helps or harms therefore counts only if it is the same at twice the updates, where those were measured.
+At the other profiles the rows of `run_self_train` take the place of the toy world. There the final model has more
+updates than its base model, so a verdict counts only if it is the same against the labels alone with as many updates as
+both together, where those were measured.
 Rows on the published table are judged on its cells and on our runs: cells can refute, a small world alone cannot.
 """
 
@@ -17,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from lt_lib.claims import _self_training_runs as trainings
+from lt_lib.claims import _self_training_stored as measured_runs
 from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims._self_training_runs import Array, Runs, Setting
 from lt_lib.claims.core import Check, Claim, Judgement, worst
 from lt_lib.claims.published import published
-from lt_lib.claims.rules import at_least, at_most, positive_effect, published_and_ours
+from lt_lib.claims.rules import at_least, at_most, in_half_widths, positive_effect, published_and_ours
 from lt_lib.metrics import wilson_interval
 
 DEFAULT = Setting()
@@ -35,6 +39,7 @@ LENGTHS = (0.5, 1.0, 2.0)
 LONG_TABLE = (Setting(length=2.0), Setting(pool_ratio=100.0, length=2.0))
 LONG_RELEVANT = Setting(relevance=0.8, length=2.0)
 LONG_MIXED = Setting(relevance=0.6, pool_ratio=25.0, length=2.0)
+TWICE, EQUAL_LENGTH = "at twice the updates", "over labels alone with as many updates"
 RANDOM_POOLS = 4  # per seed
 TWICE_LABELLED = Setting(labelled=2.0)
 # Pools of the same imbalance for two labelled sets, which the published table does not have.
@@ -49,11 +54,13 @@ class Training:
         runs: every setting of the sections below, with base models.
         printed: published error in percent of each setting of the table, base ones too.
         clustering: balanced error in percent of k-means on the default pool, `(seeds,)`; None where not measured.
+        equal_updates: whether base and final models have equally many updates, so that omega 0 is the base model.
     """
 
     runs: Runs
     printed: dict[Setting, float]
     clustering: Array | None = None
+    equal_updates: bool = True
 
     def printed_gain(self, setting: Setting) -> float:
         """Published gain in points."""
@@ -107,16 +114,16 @@ def length_settings() -> list[Setting]:
 
 
 def measure_training(profile: str, rng: np.random.Generator, folder: str = "") -> Training | None:
-    """Train everything at the quick profile; read the stored rows at the others, None if there are none.
+    """Train everything at the quick profile; read the measured rows at the others, None if there are too few.
 
     Args:
         profile: "quick", "small" or "paper".
         rng: not used: trainings are seeded by number, so that pairs are pairs.
-        folder: of the stored rows; `results/` of the source tree if empty.
+        folder: of the measured rows; `results/` of the source tree if empty.
     """
     if profile != "quick":
-        runs = trainings.read_runs(profile, folder)
-        return None if runs is None else Training(runs, printed_errors())
+        runs = measured_runs.stored_runs(profile, folder)
+        return None if runs is None else Training(runs, printed_errors(), equal_updates=False)
     parts = [*TABLE, *amount_settings(), *omega_settings(), *mixed_pool_settings()]
     parts += [each for loss in trainings.LOSSES for each in relevance_settings(loss)]
     parts += [*random_settings(), *length_settings(), *SAME_POOLS, TWICE_LABELLED]
@@ -163,12 +170,19 @@ def judge_features(training: Training) -> Judgement:
 
 
 def judge_omega(training: Training) -> Judgement:
-    r"""At :math:`\omega = 0` the base model comes out; some :math:`\omega > 0` is better, all tried allowed for."""
-    runs = training.runs
-    zero = float(np.abs(runs.recall[Setting(omega=0.0)] - runs.recall[DEFAULT.base]).max())
+    r"""At :math:`\omega = 0` the base model comes out; some :math:`\omega > 0` is better, all tried allowed for.
+
+    Measured rows are judged on the second part alone: their final model is another training than their base model,
+    whatever :math:`\omega` is.
+    """
+    runs, nothing = training.runs, Setting(omega=0.0)
     tried = [Setting(omega=omega) for omega in OMEGAS if omega > 0]
-    each = [positive_effect(runs.gain(setting), unit="points", level=1 - 0.05 / len(tried)) for setting in tried]
+    gains = [runs.error(nothing) - runs.error(setting) for setting in tried]
+    each = [positive_effect(gain, unit="points", level=1 - 0.05 / len(tried)) for gain in gains]
     best = max(each, key=lambda part: part.statistic)
+    if not training.equal_updates:
+        return best
+    zero = float(np.abs(runs.recall[nothing] - runs.recall[DEFAULT.base]).max())
     return worst([at_most(zero, 0.0, name="difference of recall at omega 0"), best])
 
 
@@ -217,13 +231,19 @@ def judge_labelled(training: Training) -> Judgement:
 
 def judge_classes(training: Training) -> Judgement:
     """At least 80 % of the classes do not lose on average, and the rarest third gains more than the most frequent."""
-    found = []
-    for setting in (DEFAULT, LONG_TABLE[0]):
-        if not training.lacks([setting]):
-            gains = training.runs.class_gain(setting)
-            share = at_least(float(np.mean(gains.mean(axis=0) >= 0)), 0.8, name="share of classes")
-            found.append(worst([share, positive_effect(tail(gains) - head(gains), unit="points")]))
-    return agreeing(found[0], found[-1])
+    runs = training.runs
+    found = _of_classes(runs.class_gain(DEFAULT))
+    if not training.lacks(LONG_TABLE[:1]):
+        found = agreeing(found, _of_classes(runs.class_gain(LONG_TABLE[0])))
+    if DEFAULT in runs.control:
+        equal = _of_classes(runs.against_control(DEFAULT).class_gain(DEFAULT))
+        found = agreeing(found, equal, EQUAL_LENGTH)
+    return found
+
+
+def _of_classes(gains: Array) -> Judgement:
+    share = at_least(float(np.mean(gains.mean(axis=0) >= 0)), 0.8, name="share of classes")
+    return worst([share, positive_effect(tail(gains) - head(gains), unit="points")])
 
 
 def judge_relevance(training: Training, loss: str = "CE") -> Judgement:
@@ -247,7 +267,9 @@ def judge_mixed_pool(training: Training) -> Judgement:
 
 
 def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -> Judgement:
-    """A judgement, taken back where a gain has another verdict at twice the updates; as it is if none was measured.
+    """A judgement, taken back where a gain has another verdict at twice the updates, or over a control as long.
+
+    As it is if neither was measured.
 
     Args:
         training: all runs.
@@ -255,25 +277,32 @@ def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -
         longer: settings that decide, at twice the updates.
     """
     for setting in longer:
+        usual = replace(setting, length=1.0)
+        others = {}
         if not training.lacks([setting]):
-            each = [positive_effect(training.runs.gain(one)) for one in (replace(setting, length=1.0), setting)]
-            if each[0].verdict != each[1].verdict:
-                return _taken_back(found, each[1])
+            others[TWICE] = training.runs.gain(setting)
+        if usual in training.runs.control:
+            others[EQUAL_LENGTH] = training.runs.against_control(usual).gain(usual)
+        for where, gain in others.items():
+            judged = positive_effect(gain)
+            if judged.verdict != positive_effect(training.runs.gain(usual)).verdict:
+                return _taken_back(found, judged, where)
     return found
 
 
-def agreeing(short: Judgement, long: Judgement) -> Judgement:
+def agreeing(found: Judgement, other: Judgement, where: str = TWICE) -> Judgement:
     """The first judgement if both have the same verdict, else the first as "inconclusive".
 
     Args:
-        short: at the default number of updates.
-        long: at twice the updates.
+        found: at the default number of updates.
+        other: at twice the updates, or another check of the first.
+        where: what the other one is, in words.
     """
-    return short if short.verdict == long.verdict else _taken_back(short, long)
+    return found if found.verdict == other.verdict else _taken_back(found, other, where)
 
 
-def _taken_back(found: Judgement, long: Judgement) -> Judgement:
-    return replace(found, verdict="inconclusive", threshold=f"{found.threshold}; at twice the updates {long.verdict}")
+def _taken_back(found: Judgement, other: Judgement, where: str) -> Judgement:
+    return replace(found, verdict="inconclusive", threshold=f"{found.threshold}; {where} {other.verdict}")
 
 
 def judge_random(training: Training) -> Judgement:
@@ -289,7 +318,8 @@ def judge_crossing(x: Array, gains: Array, low: float, high: float, name: str, *
     """Where a rising mean gain crosses zero, with a 90 % bootstrap interval over the seeds.
 
     Holds if nineteen in twenty resamples cross in [`low`, `high`]; refuted if nineteen in twenty do not; else
-    inconclusive.
+    inconclusive. Its distance is that to the nearer end of the range, in half-widths of the interval; there is none
+    where the mean gain, or more than one in twenty resamples, does not cross.
 
     Args:
         x: positions, increasing, `(points,)`.
@@ -310,7 +340,10 @@ def judge_crossing(x: Array, gains: Array, low: float, high: float, name: str, *
     if np.isnan(point):
         share = float(np.isnan(found).mean())
         return Judgement(verdict, threshold=f"{text}; no crossing in {share:.0%} of resamples")
-    return Judgement(verdict, point, float(low_end), float(high_end), text)
+    if not np.isfinite(high_end):
+        return Judgement(verdict, point, float(low_end), float(high_end), text)
+    distance = in_half_widths(min(point - low, high - point), float(high_end - low_end) / 2)
+    return Judgement(verdict, point, float(low_end), float(high_end), text, distance=distance)
 
 
 def crossing(x: Array, gain: Array) -> float:
@@ -393,12 +426,24 @@ def judge_audit(change: float) -> Judgement:
     return at_most(change, 0.0, name="change of any weight")
 
 
+def _lacking(training: Training | None, settings: Sequence[Setting]) -> str:
+    """Which setting there are too few seeds of."""
+    if training is None:
+        return "there are fewer"
+    first = next(each for each in settings if training.lacks([each]))
+    if first.draw:
+        return "its pools are not drawn at random"
+    ratios = f"ratio {first.ratio:g}, pool x {first.amount:g} of ratio {first.pool_ratio:g}"
+    return f"lacks {first.loss}, {ratios}, relevance {first.relevance:g}, omega {first.omega:g}"
+
+
 def _stored(settings: Sequence[Setting], judge: Callable[[Training], Judgement]) -> Callable[[Any], Judgement]:
     """A judge that first asks whether the settings it needs were measured."""
 
     def judged(training: Training | None) -> Judgement:
         if training is None or training.lacks(settings):
-            return Judgement("not judged", why="results/self-training.csv lacks the rows: 3 seeds or more per setting")
+            why = f"needs {measured_runs.MINIMUM_SEEDS} measured seeds per setting, made by 915_run_self_training"
+            return Judgement("not judged", why=f"{why}; {_lacking(training, settings)}")
         return judge(training)
 
     return judged

@@ -269,24 +269,25 @@ def test_worlds_are_what_the_settings_say():
     assert again.hash() == pool.hash() != runs.unlabelled_pool(setting, 4).hash()
 
 
-def test_stored_rows_are_read_back(tmp_path):
-    found = training()
-    table = runs.stored_rows(found.runs, dataset="svhn", profile="small", seeds=range(SEEDS))
-    assert runs.read_runs("small", tmp_path) is None
-    table.to_csv(tmp_path / "self-training.csv", index=False)
-    assert runs.read_runs("paper", tmp_path) is None
-    back = self_training.measure_training("small", rng(), str(tmp_path))
-    for setting, recall in found.runs.recall.items():
-        np.testing.assert_allclose(back.runs.recall[setting], recall)
-    assert BY_ROW[107].judge(back).verdict == "holds"
-    for row in (105, 109):
-        assert BY_ROW[row].judge(back).verdict == "not judged"
-
-
-def test_missing_rows_are_not_judged(tmp_path):
+def test_missing_rows_are_not_judged():
     few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed())
     for row in TRAINED:
         assert BY_ROW[row].judge(None).verdict == BY_ROW[row].judge(few).verdict == "not judged"
-    table = runs.stored_rows(training().runs, dataset="svhn", profile="small", seeds=range(SEEDS))
-    table[table["seed"] < 2].to_csv(tmp_path / "self-training.csv", index=False)
-    assert runs.read_runs("small", tmp_path) is None
+        assert BY_ROW[row].judge(None).why.endswith("; there are fewer")
+    assert BY_ROW[135].judge(few).why.endswith("; its pools are not drawn at random")
+    assert "lacks CE, ratio 50, pool x 0.5 of ratio 50, relevance 1, omega 1" in BY_ROW[119].judge(few).why
+
+
+@pytest.mark.parametrize(("low", "high", "sign"), [(0.4, 0.8, 1), (0.57, 0.8, 1), (0.7, 0.8, -1)])
+def test_a_crossing_says_how_far_it_is_from_the_ends_of_its_range(low, high, sign):
+    x = np.linspace(0, 1, 6)
+    gains = 10 * (x - 0.6) + np.random.default_rng(0).normal(scale=0.5, size=(SEEDS, 1))
+    found = self_training.judge_crossing(x, gains, low, high, "x")
+    width = (found.high - found.low) / 2
+    assert found.distance == pytest.approx(min(found.statistic - low, high - found.statistic) / width)
+    assert np.sign(found.distance) == sign
+    never = self_training.judge_crossing(x, np.ones_like(gains) + gains * 0.01, low, high, "x")
+    assert np.isnan(never.distance)
+    # A resample in ten without a crossing leaves the interval open, and nothing to measure a distance in.
+    some = self_training.judge_crossing(x, np.where(np.arange(SEEDS)[:, None] < 4, gains, 10.0), low, high, "x")
+    assert np.isnan(some.distance)
