@@ -102,6 +102,26 @@ def violations(package: Path) -> list[str]:
     return found
 
 
+def private_names_taken(package: Path) -> list[str]:
+    """Names with a leading underscore, modules apart, that a module of the package takes from another one."""
+    modules = {path.stem for path in package.glob("*.py")}
+    found = []
+    for path in sorted(package.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"lt_lib.{package.name}"):
+                found += [f"{path.name} takes {name.name}" for name in node.names
+                          if name.name.startswith("_") and name.name not in modules]  # fmt: skip
+    return found
+
+
+def test_claims_take_public_names_from_each_other(repository, tmp_path):
+    assert private_names_taken(repository / "lt_lib" / "claims") == []
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "_a.py").write_text("_x = 1")
+    (tmp_path / "claims" / "b.py").write_text("from lt_lib.claims import _a\nfrom lt_lib.claims._a import _x")
+    assert private_names_taken(tmp_path / "claims") == ["b.py takes _x"]
+
+
 def test_every_import_follows_the_table(repository):
     assert violations(repository / "lt_lib") == []
 

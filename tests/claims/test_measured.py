@@ -268,11 +268,11 @@ PLAIN = {"ERM": ("softmax", None), "Sigmoid": ("sigmoid", None), "Focal": ("foca
 BALANCED = {"CB-softmax": "ERM", "CB-sigmoid": "Sigmoid", "CB-focal": "Focal", "CB RW": "ERM"}
 
 
-def balanced_world(folder, gain, methods=(*PLAIN, *BALANCED), beta=0.9999, held=True):
+def balanced_world(folder, gain, methods=(*PLAIN, *BALANCED), beta=0.9999, held=True, seeds=SEEDS):
     rows = []
     for m, name in enumerate(methods):
         loss, gamma = PLAIN[BALANCED.get(name, name)]
-        for seed in range(SEEDS):
+        for seed in range(seeds):
             accuracy = 0.6 + gain * (name in BALANCED) + jitter(m, seed)
             fields = {"loss": loss, "gamma": gamma, "beta": beta if name in BALANCED else None}
             rows.append(run(name, seed, accuracy, accuracy_validation=accuracy if held else None, **fields))
@@ -492,14 +492,17 @@ def test_the_arms_of_a_row_are_those_its_rule_compares():
 # Pre-training
 
 
-def pretraining_world(folder, gain, *, ratios=(10.0, 100.0), bases=("ERM", "LDAM"), tasks=("rotation", "jigsaw")):
+RATIOS, BASES, TASKS = (10.0, 100.0), ("ERM", "LDAM"), ("rotation", "jigsaw")
+
+
+def pretraining_world(folder, gain, *, ratios=RATIOS, bases=BASES, tasks=TASKS, seeds=SEEDS):
     rows = []
     for ratio in ratios:
         for base in bases:
             arms = [("none", 0, 40, 0.0), ("none", 0, 20, 0.0)]
             arms += [(task, 20, 20, gain * (1 + t) * np.log10(ratio)) for t, task in enumerate(tasks)]
             for a, (task, before, epochs, better) in enumerate(arms):
-                for seed in range(SEEDS):
+                for seed in range(seeds):
                     accuracy = 0.5 + better + jitter(int(ratio), a, seed, len(base))
                     fields = {"base": base, "pretext": task, "classifier": "head", "epochs": epochs, "model": "resnet8"}
                     fields |= {"pretrain_epochs": before, "total_epochs": before + epochs, "imbalance_ratio": ratio}
@@ -514,6 +517,29 @@ def test_rows_on_pre_training_hold_only_in_the_true_world(number, tmp_path):
     assert judged(number, pretraining_world(tmp_path / "true", 0.05)).verdict == "holds"
     assert judged(number, pretraining_world(tmp_path / "null", 0.0)).verdict != "holds"
     assert judged(number, pretraining_world(tmp_path / "reversed", -0.05)).verdict == "refuted"
+
+
+# Module -> a world in which its rows are judged; those on self-training and on sizes are tested with theirs.
+WORLDS = {
+    "frequency_bias": ldam_world,
+    "ldam_practice": ldam_world,
+    "class_balanced": lambda to, seeds: balanced_world(to, 0.03, seeds=seeds),
+    "resampling": lambda to, seeds: weighted_world(to, 0.04, seeds=seeds),
+    "crest": lambda to, seeds: generations(crest_world(to, seeds=seeds)),
+    "pretraining": lambda to, seeds: pretraining_world(to, 0.05, seeds=seeds),
+}
+
+
+def test_every_row_has_a_world():
+    assert {row(entry.id).module for entry in recorded()} == {*WORLDS, "self_training", "open_questions"}
+
+
+@pytest.mark.parametrize("number", [entry.id for entry in recorded() if row(entry.id).module in WORLDS])
+def test_no_row_is_judged_from_one_seed(number, tmp_path):
+    make = review_world if number in (92, 93) else WORLDS[row(number).module]
+    one, more = (judged(number, make(tmp_path / str(seeds), seeds=seeds)) for seeds in (1, SEEDS))
+    assert one.verdict == "not judged"
+    assert more.verdict != "not judged"
 
 
 def test_one_ratio_one_base_and_one_task_judge_what_they_can(tmp_path):
