@@ -260,15 +260,17 @@ def test_of_recorded_rows_of_several_sizes_the_largest_are_judged(tmp_path):
     for size, lift in ((250, -1.0), (1250, -1.0), (0, 1.0)):
         cells = [("ERM", task, epochs, before, 100, seeds + lift * gain) for task, epochs, before, gain in arms]
         parts.append(table(*cells).assign(n_max=size, imbalance_type="exponential"))
-    # A short run at another size is no control there, though it is as long as one in all at this one.
+    # As long in all as the short runs at another size, which makes it no control at this one; and those.
     parts.append(table(("ERM", "none", 40, 0, 100, seeds - 0.2)).assign(n_max=250, imbalance_type="exponential"))
+    short = table(("ERM", "rotation", 20, 20, 100, seeds), ("ERM", "none", 40, 0, 100, seeds))
+    parts.append(short.assign(n_max=50, imbalance_type="exponential"))
     pd.concat(parts).to_csv(tmp_path / "sizes.csv", index=False)
     rows = pretraining.recorded_rows(tmp_path)
     np.testing.assert_allclose(pretraining.recorded_runs(rows, "small").gain(100.0, "CE"), 5)
     np.testing.assert_allclose(pretraining.recorded_runs(rows[rows.n_max > 0], "small").gain(100.0, "CE"), -5)
     cells = pretraining.recorded_cells(rows, "small")
     assert {(size, start) for size, (_, _, start) in cells} == {
-        *((size, start) for size in (0, 250, 1250) for start in ("rotation", CONTROL)),
+        *((size, start) for size in (0, 50, 250, 1250) for start in ("rotation", CONTROL)),
         (250, SCRATCH),
     }
     # A full size that is written out is the whole set.

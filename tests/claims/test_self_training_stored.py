@@ -56,7 +56,9 @@ def row_of(setting, seed, points, *, noise, base_error=0.0, **fields):
     row = {"dataset": "svhn", "profile": "paper", "model": "resnet32", "method": f"{method} + pool", "base": method}
     row |= {"imbalance_type": "exponential", "imbalance_ratio": setting.ratio, "n_max": 1000, "seed": seed}
     row |= {"class_counts": " ".join(map(str, COUNTS)), "base_method": method, "pretext": "none"}
-    row |= {"pool_source": "svhn_extra", "pool_amount": setting.amount, "pool_imbalance_ratio": setting.pool_ratio}
+    row |= {"pool_source": "svhn_extra", "pool_amount": setting.amount}
+    # Grids ask for the same ratio at every relevance; without relevant samples it means nothing.
+    row |= {"pool_imbalance_ratio": setting.pool_ratio if setting.relevance else 50.0}
     row |= {"relevance": setting.relevance, "outside": "" if setting.relevance == 1 else "cifar10"}
     row |= {"omega": setting.omega, "counts_from": "joined", "pool_error": 0.1, "epochs": 200, "student_epochs": 200}
     row |= {"updates": 17600, "accuracy_last": float(gained.mean())}
