@@ -298,7 +298,8 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, table):
         assert (tmp_path / "a" / f"figure.{suffix}").read_bytes() == (tmp_path / "b" / f"figure.{suffix}").read_bytes()
 
 
-PATH = '<g id="a1" style="fill: #1f77b4"><path d="M 10.000001 20 L 5 1.5e-06" clip-path="url(#p7)"/></g>'
+PATH = """<g id="a1" style="fill: #1f77b4; opacity: 0.5"><path d="M 10.000001 20 L 5 1.5e-06" clip-path="url(#p7)"/>
+<text transform="translate(3 4) scale(0.1)">p = 0.046</text></g>"""
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,11 @@ PATH = '<g id="a1" style="fill: #1f77b4"><path d="M 10.000001 20 L 5 1.5e-06" cl
         (("fill", "stroke"), False),
         (("</g>", "<path/></g>"), False),
         (("L 5", "L -5"), False),
+        (("p = 0.046", "p = 0.047"), False),
+        (("scale(0.1)", "scale(0.101)"), False),
+        (("opacity: 0.5", "opacity: 0.501"), False),
+        (("translate(3 4)", "translate(3.000001 4)"), True),
+        (("translate(3 4)", "translate(3.1 4)"), False),
     ],
 )
 def test_only_rounding_and_names_of_parts_leave_a_drawing_the_same(change, same):
@@ -335,6 +341,11 @@ def test_a_picture_within_a_drawing_counts(levels, same):
     assert _drawings.same_drawing(drawing(100), drawing(100 + levels)) is same
 
 
+def test_a_damaged_picture_within_a_drawing_is_another_one():
+    text = '<image href="data:image/png;base64,{}"/>'
+    assert not _drawings.same_drawing(text.format("AAAA"), text.format("BBBB"))
+
+
 @pytest.mark.parametrize(
     ("shift", "colour", "kept"), [(1e-7, "tab:blue", True), (0.0, "tab:red", False), (0.02, "tab:blue", False)]
 )
@@ -348,6 +359,19 @@ def test_files_stay_where_only_rounding_differs(tmp_path, table, shift, colour, 
     before, after = draw_line(0.0, "tab:blue"), draw_line(shift, colour)
     for suffix in (".svg", ".png"):
         assert (before[suffix] == after[suffix]) is kept
+
+
+def test_another_number_in_a_title_is_drawn_anew(tmp_path, table):
+    def titled(text: str) -> str:
+        fig, ax = plt.subplots()
+        ax.plot(table["error"])
+        ax.set_title(text)
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            plotting.show_figure(fig, "figure", table, "Errors rise.", out_dir=tmp_path)
+        return (tmp_path / "figure.svg").read_text(encoding="utf-8")
+
+    assert "p = 0.046" in titled("p = 0.046")
+    assert "p = 0.047" in titled("p = 0.047")
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "csv"])

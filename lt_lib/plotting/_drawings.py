@@ -8,8 +8,9 @@ import numpy as np
 
 _NAMES = re.compile(r'(?<=\bid=")[^"]+|(?<=url\(#)[^)]+|(?<=href="#)[^"]+')
 _RASTER = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-# A number stands alone; digits within a word or a colour are part of it.
-_NUMBER = re.compile(r"(?<![#\w.-])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])")
+# Where something is: all that may differ. Words, colours, widths of lines and factors are none of it.
+_PLACES = re.compile(r'(?<=\s)(?:d|x|y|width|height)="[^"]*"|(?:translate|rotate)\([^)]*\)')
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 _SHIFT = 0.01  # points, a hundredth of what print shows
 _LEVELS = 3 / 255  # everywhere in a picture within the drawing
 _MEAN = 2 / 255  # of a picture of the drawing: a line that rounding moves by a pixel changes few of them
@@ -18,8 +19,9 @@ _MEAN = 2 / 255  # of a picture of the drawing: a line that rounding moves by a 
 def same_drawing(one: str, other: str) -> bool:
     """Whether two drawings by matplotlib differ in nothing that an eye can see.
 
-    Words, colours, styles and order must be equal; numbers may differ by 0.01 points, levels of pictures within by 3 of
-    255, and names of parts in any way, since matplotlib makes them from unrounded numbers.
+    Words with the numbers among them, colours, styles and order must be equal. Coordinates may differ by 0.01 points,
+    levels of pictures within by 3 of 255, and names of parts in any way, since matplotlib makes them from unrounded
+    numbers.
 
     Args:
         one: An SVG file's text.
@@ -30,23 +32,31 @@ def same_drawing(one: str, other: str) -> bool:
         True
         >>> same_drawing('<path id="a1" d="M 1.5 2"/>', '<path id="a1" d="M 1 2"/>')
         False
+        >>> same_drawing("<text>p = 0.046</text>", "<text>p = 0.054</text>")
+        False
     """
     if one == other:
         return True
     rasters = [_RASTER.findall(text) for text in (one, other)]
-    words, numbers = zip(*(_parts(text) for text in (one, other)), strict=True)
+    words, places = zip(*(_parts(text) for text in (one, other)), strict=True)
     return (
         words[0] == words[1]
-        and bool(np.all(np.abs(numbers[0] - numbers[1]) <= _SHIFT))
+        and bool(np.all(np.abs(places[0] - places[1]) <= _SHIFT))
         and all(_same_picture(*pair) for pair in zip(*rasters, strict=True))
     )
 
 
-def _parts(text: str) -> tuple[list[str], np.ndarray]:
-    """Everything but numbers, with parts named by order of appearance; and the numbers."""
+def _parts(text: str) -> tuple[str, np.ndarray]:
+    """Everything but coordinates, with parts named by order of appearance; and the coordinates."""
     order: dict[str, str] = {}
-    named = _NAMES.sub(lambda match: order.setdefault(match[0], f"part{len(order)}_"), _RASTER.sub("picture", text))
-    return _NUMBER.split(named), np.array([float(number) for number in _NUMBER.findall(named)])
+    places: list[float] = []
+
+    def without_numbers(match: re.Match[str]) -> str:
+        places.extend(float(number) for number in _NUMBER.findall(match[0]))
+        return _NUMBER.sub("0", match[0])
+
+    named = _NAMES.sub(lambda match: order.setdefault(match[0], f"part{len(order)}"), _RASTER.sub("picture", text))
+    return _PLACES.sub(without_numbers, named), np.array(places)
 
 
 def same_pixels(one: bytes, other: bytes) -> bool:
@@ -56,19 +66,21 @@ def same_pixels(one: bytes, other: bytes) -> bool:
         one: A PNG file.
         other: Another.
     """
-    try:
-        first, second = _pixels(one), _pixels(other)
-    except (OSError, SyntaxError, ValueError):  # what a damaged file raises
-        return False
-    return first.shape == second.shape and float(np.abs(first - second).mean()) <= _MEAN
+    apart = _apart(one, other)
+    return apart is not None and float(apart.mean()) <= _MEAN
 
 
 def _same_picture(one: str, other: str) -> bool:
-    first, second = (_pixels(base64.b64decode(text)) for text in (one, other))
-    return first.shape == second.shape and bool(np.all(np.abs(first - second) <= _LEVELS))
+    apart = _apart(*(base64.b64decode(text) for text in (one, other)))
+    return apart is not None and float(apart.max()) <= _LEVELS
 
 
-def _pixels(content: bytes) -> np.ndarray:
+def _apart(one: bytes, other: bytes) -> np.ndarray | None:
+    """Differences of the levels of two PNG files, in [0, 1]; None for a damaged file, or for two sizes."""
     import matplotlib.image
 
-    return np.asarray(matplotlib.image.imread(io.BytesIO(content), format="png"))
+    try:
+        first, second = (matplotlib.image.imread(io.BytesIO(content), format="png") for content in (one, other))
+    except (OSError, SyntaxError, ValueError):  # what a damaged file raises
+        return None
+    return np.abs(first - second) if first.shape == second.shape else None

@@ -15,6 +15,7 @@ from lt_lib._checks import check_known
 from lt_lib._paths import write_whole
 from lt_lib.data import augment
 from lt_lib.recipes import build
+from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
 from lt_lib.recipes.result import RunResult
@@ -47,18 +48,13 @@ class PretrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, options in (
-            ("pretext", PRETEXTS), ("classifier", CLASSIFIERS), ("pretrain_schedule", SCHEDULES),
-        ):  # fmt: skip
-            check_known(getattr(self, name), name, options)
+        check_choices(self, _CHOICES)
         if (self.pretext == "none") != (self.pretrain_epochs == 0):
             raise ValueError(
                 "`pretrain_epochs` must be 0 with pretext 'none' and >= 1 with a task, "
                 f"got {self.pretrain_epochs} with {self.pretext!r}."
             )
-        for name, low in _LOWEST:
-            if not low <= getattr(self, name) < float("inf"):
-                raise ValueError(f"`{name}` must be finite and >= {low}, got {getattr(self, name)}.")
+        check_ranges(self, _RANGES)
         if self.num_devices != 1:
             raise ValueError(f"`num_devices` must be 1 for pre-training, got {self.num_devices}.")
         if self.classifier != "head" and (self.loss == "ldam" or not self.validation_per_class):
@@ -83,13 +79,18 @@ class PretrainConfig(RunConfig):
         return replace(self, pretext="none", pretrain_epochs=0, epochs=self.total_epochs)
 
 
-_LOWEST = (
-    ("pretrain_epochs", 0),
-    ("pretrain_batch_size", 2),
-    ("pretrain_learning_rate", 1e-12),
-    ("pretrain_weight_decay", 0),
-    ("pretrain_noise", 0),
-    ("embedding", 2),
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "pretext": PRETEXTS,
+    "classifier": CLASSIFIERS,
+    "pretrain_schedule": SCHEDULES,
+}
+_RANGES = (
+    ("pretrain_epochs", 0, INFINITY),
+    ("pretrain_batch_size", 2, INFINITY),
+    ("pretrain_learning_rate", 1e-12, INFINITY),
+    ("pretrain_weight_decay", 0, INFINITY),
+    ("pretrain_noise", 0, INFINITY),
+    ("embedding", 2, INFINITY),
 )
 
 

@@ -16,6 +16,7 @@ from lt_lib._paths import write_whole
 from lt_lib.data.base import array_hash
 from lt_lib.data.pools import OUTSIDE, Pool, PoolSpec, drawn_pool
 from lt_lib.recipes import build
+from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, method_config, method_name
 from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over
@@ -59,16 +60,10 @@ class SelfTrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, options in (
-            ("pool_source", POOL_SOURCES), ("counts_from", ("joined", "labelled")), ("pretext", PRETEXTS),
-        ):  # fmt: skip
-            check_known(getattr(self, name), name, options)
+        check_choices(self, _CHOICES)
         if self.base_method:
             check_known(self.base_method, "base_method", METHODS)
-        for name, low, high in _RANGES:
-            if not (low <= getattr(self, name) <= high and getattr(self, name) < _INFINITY):
-                bounds = f"in [{low}, {high}]" if high < _INFINITY else f"finite and >= {low}"
-                raise ValueError(f"`{name}` must be {bounds}, got {getattr(self, name)}.")
+        check_ranges(self, _RANGES)
         self._check_pool()
         if (self.pretext == "none") != (self.pretrain_epochs == 0):
             raise ValueError(
@@ -168,12 +163,16 @@ class SelfTrainConfig(RunConfig):
         return replace(self, **defaults, pool_source="none", student_epochs=0, epochs=self.epochs + round(passes))
 
 
-_INFINITY = float("inf")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "pool_source": POOL_SOURCES,
+    "counts_from": ("joined", "labelled"),
+    "pretext": PRETEXTS,
+}
 _RANGES = (
-    ("omega", 0, _INFINITY),
-    ("student_epochs", 0, _INFINITY),
-    ("student_batch_size", 1, _INFINITY),
-    ("pretrain_epochs", 0, _INFINITY),
+    ("omega", 0, INFINITY),
+    ("student_epochs", 0, INFINITY),
+    ("student_batch_size", 1, INFINITY),
+    ("pretrain_epochs", 0, INFINITY),
 )
 
 
@@ -431,9 +430,9 @@ def run_self_train(
         if start is not None:
             carry_over(config.pretext, start, model)
         path = None if checkpoint is None else f"{checkpoint}{name}"
-        result = _train(
-            own, model, given, plain, fabric, path, f"{identity}{name}", progress, device, precision, order_at=order
-        )
+        # A state of a final model with other initial weights is of another run.
+        mine = f"{identity}{name}" if own.seed == config.seed else f"{identity}{name}-seed{own.seed}"
+        result = _train(own, model, given, plain, fabric, path, mine, progress, device, precision, order_at=order)
         results.append(result)
         updates += own.epochs * -(-len(given.train_targets) // own.batch_size)
         return _Prepared(model, problem, fabric)
