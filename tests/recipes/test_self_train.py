@@ -403,6 +403,13 @@ def test_the_final_model_has_random_weights_of_its_own(monkeypatch):
     assert torch.equal(starts[-1], base)
 
 
+def test_a_state_of_a_final_model_with_other_weights_is_refused(tmp_path, monkeypatch):
+    run_self_train(BASE, checkpoint=tmp_path / "state.pt")
+    monkeypatch.setattr("lt_lib.recipes.self_train.student_seed", lambda seed: seed + 5)
+    with pytest.raises(CheckpointError, match="`identity` must be"):
+        run_self_train(BASE, checkpoint=tmp_path / "state.pt")
+
+
 def test_pretraining_is_the_start_of_both_models(tmp_path):
     config = replace(BASE, pretext="rotation", pretrain_epochs=2)
     plain = run_self_train(BASE)
