@@ -1,8 +1,9 @@
 """Measured cells beside the published ones and beside independent re-runs, orderings in paired seeds, and costs.
 
 Which of our methods stands for which published one is said once, in `method_names.csv`. A cell is judged only where
-data and protocol are the paper's: not on JPEG copies of a data set and not at reduced length, where the difference is
-given and nothing else. Orderings are judged wherever two seeds are paired.
+data and protocol are the paper's: not on JPEG copies of a data set, not at reduced length, and not for a control that
+is longer than the published run, where the difference is given and nothing else. Orderings are judged wherever two
+seeds of equally long runs are paired, and leave out what is longer only to be a control.
 """
 
 import math
@@ -23,6 +24,7 @@ from lt_lib.claims.rules import positive_effect
 Table = Any
 
 MINIMUM_SEEDS = 3
+PUBLISHED_EPOCHS = 200  # with labels, of every published run on CIFAR and SVHN
 # What tells two cells of self-training apart, and how a label says it.
 _POOL = {
     "base_method": "labels of {}",
@@ -89,6 +91,9 @@ def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = ()
 def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = (), profile: str = "") -> Table:
     """Pairs of methods that one paper's tables order, and whether our paired seeds show the same order.
 
+    Only cells of equally many epochs in all are paired, where these are recorded. Methods trained on labels alone for
+    as long as with a pool are left out, and two methods from scratch that both are longer than the published runs.
+
     Args:
         folder: as in `compare`.
         datasets: as in `compare`.
@@ -111,7 +116,7 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
             if cell["metric"] in ("error_positive_percent", "error_negative_percent"):
                 continue
             groups.setdefault((*(key[name] for name in world), cell["file"]), []).append(
-                (block, {"method": _label(key), "error": cell["error"]})
+                (block, {"method": _label(key), "error": cell["error"], "key": key})
             )
     found = []
     for place, members in groups.items():
@@ -119,7 +124,7 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
         for i, (block, better) in enumerate(members):
             for other, worse in members[i + 1 :]:
                 gap = worse["error"] - better["error"]
-                if gap > 0 and better["method"] != worse["method"]:
+                if gap > 0 and better["method"] != worse["method"] and _comparable(better["key"], worse["key"]):
                     line = _ordered(block, other)
                     found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1]))
     columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table"]
@@ -343,6 +348,24 @@ def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
     return lines
 
 
+def _longer(key: dict[str, Any]) -> bool:
+    """Whether a cell is a control: on labels alone for as long as with a pool, or longer from scratch than in print."""
+    method, epochs = str(key["method"]), key["total_epochs"]
+    if method.endswith(" on labels alone"):
+        return True
+    return method.endswith(" from scratch") and not _missing(epochs) and float(epochs) > PUBLISHED_EPOCHS
+
+
+def _comparable(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two cells are equally long in all, and not both controls or one on labels alone."""
+    if any(str(key["method"]).endswith(" on labels alone") for key in (first, second)):
+        return False
+    if _longer(first) and _longer(second):
+        return False
+    one, other = first["total_epochs"], second["total_epochs"]
+    return _missing(one) and _missing(other) if _missing(one) or _missing(other) else float(one) == float(other)
+
+
 def _half_width(errors: Any) -> float:
     from scipy import stats
 
@@ -359,6 +382,7 @@ def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str
         "JPEG copy of the data": str(key["dataset"]).endswith(COPY),
         "pool of another source": not _missing(key["pool_source"]) and key["pool_source"] != "none",
         "reduced protocol": key["profile"] != "paper",
+        "longer than the published run": key["profile"] == "paper" and _longer(key),
         f"{len(errors)} of {MINIMUM_SEEDS} seeds": len(errors) < MINIMUM_SEEDS,
     }
     if any(reasons.values()):

@@ -219,8 +219,40 @@ def test_pre_training_is_told_apart_by_its_length(tmp_path):
         "ERM from scratch, 40 epochs in all": 29.64,
     }
     order = comparison.orderings(folder)
-    assert order.worse.tolist() == ["ERM from scratch, 20 epochs in all", "ERM from scratch, 40 epochs in all"]
-    assert order.verdict.tolist() == ["holds", "holds"]
+    # The shorter one has no equally long run to be paired with.
+    assert order.worse.tolist() == ["ERM from scratch, 40 epochs in all"]
+    assert order.verdict.tolist() == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "published", "verdict"),
+    [
+        ("ERM from scratch", 200, 29.64, "holds"), ("ERM from scratch", 400, 29.64, ""),
+        ("ERM on labels alone", 600, 29.64, ""), ("ERM on labels alone", 200, 29.64, ""),
+        ("ERM + rotation", 400, 26.5, "refuted"),
+    ],
+)  # fmt: skip
+def test_controls_longer_than_the_published_run_get_no_verdict(tmp_path, method, epochs, published, verdict):
+    fields = {"total_epochs": epochs, "pool_source": "none" if method.endswith("alone") else None}
+    folder = write(tmp_path, [run(method, s, 29.64, **fields) for s in range(3)])
+    (line,) = comparison.compare(folder).itertuples()
+    assert (line.published, line.verdict) == (pytest.approx(published, abs=0.01), verdict)
+    assert line.why == ("" if verdict else "longer than the published run")
+    assert line.difference == pytest.approx(29.64 - published, abs=0.01)
+
+
+def test_orders_pair_equally_long_runs_and_no_controls(tmp_path):
+    lengths = [("ERM from scratch", 200), ("ERM from scratch", 400), ("LDAM-DRW from scratch", 200)]
+    lengths += [("LDAM-DRW from scratch", 400), ("ERM on labels alone", 600), ("LDAM-DRW on labels alone", 600)]
+    rows = [
+        run(method, s, 30.0 + s, imbalance_ratio=50.0, dataset="svhn", total_epochs=epochs)
+        for method, epochs in lengths for s in (0, 1, 2)
+    ]  # fmt: skip
+    found = comparison.orderings(write(tmp_path, rows))
+    rows = [row | {"dataset": "cifar10", "imbalance_ratio": 100.0} for row in rows]
+    found = pd.concat([found, comparison.orderings(write(tmp_path, rows))])
+    pairs = {*zip(found.better, found.worse, strict=True)}
+    assert pairs == {("LDAM-DRW from scratch, 200 epochs in all", "ERM from scratch, 200 epochs in all")}
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(3.0, "holds"), (0.0, "inconclusive"), (-3.0, "refuted")])
