@@ -21,6 +21,7 @@ Table = Any
 Array = npt.NDArray[np.float64]
 
 MINIMUM_PAIRS = 2
+SAME_RESULT = 1e-9  # by which an accuracy may differ where a run stands in two tables: the last digit of a file
 COPY = "-jpeg"  # ending of the name of a data set whose images are a JPEG copy
 # Samples of every class of a whole training split, where all have equally many.
 FULL_CLASSES = {"cifar10": 5000, "cifar100": 500}
@@ -40,7 +41,10 @@ def measured_rows(profile: str = "", folder: str | os.PathLike[str] = "") -> Tab
         largest class that was asked for, and it is always a number: 0 says as many samples as every class has, which
         is also what the full size of a CIFAR class becomes, and what a table says that has no such column, because
         those tables were made before there was a choice. A run that stands in two tables, the same configuration on the
-        same data, counts once. Empty without rows.
+        same data with the same accuracy and recalls, counts once. Empty without rows.
+
+    Raises:
+        ValueError: one configuration on the same data has different results in two rows.
     """
     import pandas as pd
 
@@ -73,7 +77,17 @@ def _once(rows: Table) -> Table:
     hashes = ["config_hash", "data_hash"]
     if not set(hashes) <= set(rows.columns):
         return rows
-    again = rows[hashes].notna().all(axis=1) & rows.duplicated(hashes)
+    hashed = rows[hashes].notna().all(axis=1)
+    again = hashed & rows.duplicated(hashes)
+    results = ["accuracy_last", *recall_columns(rows)]
+    for key, block in rows[hashed & rows.duplicated(hashes, keep=False)].groupby(hashes):
+        values = block[results].astype(float)
+        # What one table has no column for contradicts nothing.
+        differs = values.columns[values.max() - values.min() > SAME_RESULT]
+        if len(differs):
+            least, most = (block.table[place] for place in (values[differs[0]].idxmin(), values[differs[0]].idxmax()))
+            where = " and ".join(sorted((least, most)))
+            raise ValueError(f"`folder` must hold one result per run, got two of configuration {key[0]} in {where}.")
     return rows[~again].reset_index(drop=True)
 
 

@@ -93,6 +93,22 @@ def test_a_run_that_stands_in_two_tables_counts_once(tmp_path):
     assert measured.measured_rows(folder=tmp_path).seed.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("change", [{"accuracy_last": 0.7}, {"recall_3": 0.7}, {"device": "gpu", "accuracy_last": 0.7}])
+def test_two_results_of_one_run_are_refused(tmp_path, change):
+    line = run("ERM", 0, 0.5, config_hash="c0", data_hash="d", device="cpu")
+    write(tmp_path, [line], "a.csv")
+    # A table without recalls agrees with one that has them.
+    write(tmp_path, [{name: value for name, value in line.items() if "recall" not in name}], "b.csv")
+    write(tmp_path, [line | {"device": "gpu", "seconds": 1.0}], "c.csv")
+    assert measured.measured_rows(folder=tmp_path).table.tolist() == ["a.csv"]
+    # The first table need not be one of the two.
+    write(tmp_path, [{name: value for name, value in line.items() if "recall" not in name}], "a.csv")
+    write(tmp_path, [line], "b.csv")
+    write(tmp_path, [line | change], "c.csv")
+    with pytest.raises(ValueError, match="must hold one result per run, got two of configuration c0 in [ab].csv and c"):
+        measured.measured_rows(folder=tmp_path)
+
+
 @pytest.mark.parametrize("number", [5, 10, 92, 96, 22])
 def test_rows_of_a_smaller_set_do_not_change_a_verdict_on_the_whole_one(number, tmp_path):
     make = {5: ldam_world, 96: ldam_world, 92: review_world, 10: lambda to: weighted_world(to, 0.04)}
