@@ -14,7 +14,7 @@ from lt_lib.claims import class_gradients, federated, long_tail
 from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims._worlds import NUM_SEEDS, RATIO, WORLDS, worlds_in_words
 from lt_lib.claims.core import Check, Claim, Judgement, worst
-from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, recalls_by_count
+from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, recalls_by_count, with_worlds
 from lt_lib.claims.rules import positive_effect
 
 if TYPE_CHECKING:
@@ -45,8 +45,12 @@ def measure_long_tail_training(
         folder: of the result tables; the source tree's `results/` if None.
 
     Returns:
-        By data set: "counts" (classes,), "recall" (seeds, classes) and, if trained here, "predicted" (seeds, classes),
-        the share of balanced test samples that is predicted as each class. Empty without rows.
+        By data set, or world and length of measured rows: "counts" (classes,), "recall" (seeds, classes) and, if
+        trained here, "predicted" (seeds, classes), the share of balanced test samples that is predicted as each class.
+        Empty without rows.
+
+    Raises:
+        ValueError: a seed stands twice in one world.
     """
     if profile != "quick":
         return _recorded_recalls(profile, folder or "")
@@ -69,29 +73,41 @@ def measure_long_tail_training(
 
 
 def _recorded_recalls(profile: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, Array]]:
-    """Plain training on the whole of CIFAR-10 at ratio 100 from the tables in a folder, by data set."""
-    rows = measured_rows(profile, folder)
+    """Plain training on the whole of CIFAR-10 at ratio 100 from the tables in a folder, by world and length."""
+    rows = with_worlds(measured_rows(profile, folder))
     kept = (rows["method"] == "ERM") & rows["dataset"].astype(str).str.fullmatch("cifar10(-.*)?")
     kept &= (rows["imbalance_type"] == "exponential") & (rows["imbalance_ratio"] == RATIO) & (rows["n_max"] == 0)
     sizes = counts.exponential_counts(5000, 10, RATIO).astype(np.float64)
-    return {
-        str(name): {"counts": sizes, "recall": recalls_by_count(group)} for name, group in rows[kept].groupby("dataset")
-    }
+    lengths = [name for name in ("epochs", "total_epochs") if name in rows]
+    measured = {}
+    for (world, *epochs), group in rows[kept].groupby(["world", *lengths], dropna=False):
+        # NaN where a table does not say.
+        told = [f"{what} {number:g}" for what, number in zip(lengths, epochs, strict=True) if number == number]
+        name = ", ".join([world, *told])
+        if group["seed"].duplicated().any():
+            raise ValueError(f"`folder` must hold every run once, got a seed of ERM twice in {name}.")
+        measured[name] = {"counts": sizes, "recall": recalls_by_count(group)}
+    return measured
 
 
 def judge_recall(measured: dict[str, dict[str, Array]]) -> Judgement:
-    """Row 5: in every data set, recall follows the counts and the head beats the tail by 20 points."""
-    seeds = min((len(part["recall"]) for part in measured.values()), default=0)
+    """Row 5: in every world, recall follows the counts and the head beats the tail by 20 points.
+
+    Worlds with fewer than `MINIMUM_PAIRS` seeds are left out.
+    """
+    seeds = max((len(part["recall"]) for part in measured.values()), default=0)
     if seeds < MINIMUM_PAIRS:
         why = f"needs {MINIMUM_PAIRS} measured seeds of ERM at ratio 100 on CIFAR-10, which 900_run makes; there "
         return Judgement("not judged", why=f"{why}{'is 1' if seeds == 1 else 'are none'}")
     parts = []
     for name, part in measured.items():
+        if len(part["recall"]) < MINIMUM_PAIRS:
+            continue
         ranks = [rank_correlation(part["counts"], row) for row in part["recall"]]
         gaps = 100 * (part["recall"][:, 0] - part["recall"][:, -1])
         parts.append(positive_effect(ranks, minimum=0.7, unit=f"(Spearman of count and recall, {name})"))
         parts.append(positive_effect(gaps, minimum=20, unit=f"points of recall (head - tail, {name})"))
-    # Of all parts, two per data set, the table shows the one that is nearest to failing.
+    # Of all parts, two per world, the table shows the one that is nearest to failing.
     return worst(parts)
 
 

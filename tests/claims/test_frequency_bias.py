@@ -338,6 +338,36 @@ def test_recall_at_small_is_read_from_the_result_tables(tmp_path, rng):
         assert judged().verdict == "refuted"
 
 
+@pytest.mark.parametrize("other", [{"model": "resnet8"}, {"dataset": "cifar10"}, {"epochs": 20}, {"total_epochs": 400}])
+def test_seeds_of_different_networks_or_lengths_are_no_pair(tmp_path, rng, other):
+    import pandas as pd
+
+    def judged():
+        return CHECKS[5].judge(frequency_bias.measure_long_tail_training("small", rng, folder=tmp_path))
+
+    one = result_rows(2, np.linspace(0.9, 0.3, 10)).assign(model="resnet32")
+    for seeds in ((0, 0), (0, 1)):
+        both = pd.concat([one[one.seed == seeds[0]], one[one.seed == seeds[1]].assign(**other)])
+        both.to_csv(tmp_path / "runs.csv", index=False)
+        assert judged().verdict == "not judged"
+    # A second world with one seed takes nothing from the first.
+    pd.concat([one, one[:1].assign(**other)]).to_csv(tmp_path / "runs.csv", index=False)
+    assert judged().verdict == "holds"
+    # One with two seeds must show the same.
+    worse = result_rows(2, np.full(10, 0.6)).assign(**{"model": "resnet32"} | other)
+    pd.concat([one, worse]).to_csv(tmp_path / "runs.csv", index=False)
+    assert judged().verdict == "refuted"
+
+
+def test_a_seed_that_stands_twice_is_refused(tmp_path, rng):
+    import pandas as pd
+
+    rows = result_rows(2, np.linspace(0.9, 0.3, 10)).assign(model="resnet32")
+    pd.concat([rows, rows[:1]]).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(ValueError, match="got a seed of ERM twice in cifar10-jpeg, resnet32, ratio 100"):
+        frequency_bias.measure_long_tail_training("small", rng, folder=tmp_path)
+
+
 def test_toy_checks_are_not_judged_at_other_profiles(rng):
     for row in (63, 64, 65, 66, 69):
         assert CHECKS[row].run("paper", rng).verdict == "not judged"
