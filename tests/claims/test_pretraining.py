@@ -117,7 +117,18 @@ def test_a_report_without_the_worst_class_is_refused():
     recall = dict(world().recall)
     holes = recall[20.0, "CE", "rotation"].copy()
     holes[:, 9] = np.nan  # a class without test images has no error to report
-    assert BY_ROW[134].judge(Runs({**recall, (20.0, "CE", "rotation"): holes})).verdict == "refuted"
+    found = BY_ROW[134].judge(Runs({**recall, (20.0, "CE", "rotation"): holes}))
+    assert found.verdict == "refuted"
+    # Every model counts, and not the setting alone.
+    one = recall[20.0, "CE", "rotation"].copy()
+    one[0, 4] = np.nan
+    models = sum(len(values) for values in recall.values())
+    found = BY_ROW[134].judge(Runs({**recall, (20.0, "CE", "rotation"): one}))
+    assert (found.verdict, found.statistic) == ("refuted", pytest.approx(1 - 1 / models))
+    # Means alone, without any class, report no worst one; nor does an arm with fewer classes than the others.
+    assert BY_ROW[134].judge(Runs({key: values[:, :0] for key, values in recall.items()})).verdict == "refuted"
+    fewer = {**recall, (20.0, "CE", "rotation"): recall[20.0, "CE", "rotation"][:, :9]}
+    assert BY_ROW[134].judge(Runs(fewer)).verdict == "refuted"
     assert BY_ROW[134].judge(Runs({})).verdict == "not judged"
     one = BY_ROW[134].judge(without(world(), keep=1))
     assert (one.verdict, one.why[:23]) == ("not judged", "needs 2 measured seeds ")
