@@ -304,13 +304,15 @@ def _recorded_errors(
 ) -> dict[tuple[float, float, float], dict[int, tuple[float, float]]]:
     """(ratio, largest, rarest class) -> seed -> errors in percent of the control and after rotation."""
     cells = pretraining.recorded_cells(rows, profile)
+    trained = pretraining.trained_rows(rows, profile)
     measured = {}
     for (size, (ratio, base, start)), cell in cells.items():
         control = cells.get((size, (ratio, base, pretraining.CONTROL)), {})
         seeds = set(cell) & set(control)
         if (base, start) != ("CE", pretraining.MAIN) or len(seeds) < MINIMUM_SEEDS:
             continue
-        row = rows[(rows.n_max == size) & (rows.imbalance_ratio == ratio)].iloc[0]
+        alike = (trained.n_max == size) & (trained.imbalance_ratio == ratio)
+        row = trained[alike & (trained.pretext == start)].iloc[0]
         classes = class_sizes(row, len(next(iter(cell.values()))))
         if classes is not None:
             means = {seed: (float(control[seed].mean()), float(cell[seed].mean())) for seed in seeds}

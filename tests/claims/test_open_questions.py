@@ -257,6 +257,13 @@ def test_sizes_are_those_that_were_trained_on(tmp_path):
     rows.assign(class_counts=rows.n_max.map(held)).to_csv(folder / "sizes.csv", index=False)
     (found,) = BY_ROW[138].measure("small", rng(), folder=folder).values()
     assert {*zip(found.largest, found.rarest, strict=True)} == {(4900.0, 30.0), (250.0, 9.0), (1250.0, 19.0)}
+    # Rows of step counts or of another classifier, though they come first, say nothing of them.
+    good = rows.assign(class_counts=rows.n_max.map(held))
+    others = [good.assign(class_counts="7 7 7 7 7 7 7 7 7 1", **each)
+              for each in ({"imbalance_type": "step"}, {"classifier": "crt"})]  # fmt: skip
+    pd.concat([*others, good]).to_csv(folder / "sizes.csv", index=False)
+    (again,) = BY_ROW[138].measure("small", rng(), folder=folder).values()
+    assert {*zip(again.largest, again.rarest, strict=True)} == {(4900.0, 30.0), (250.0, 9.0), (1250.0, 19.0)}
     # Digits have no known full size, so a row that does not say how many there were is left out.
     rows.assign(dataset="digits").to_csv(folder / "sizes.csv", index=False)
     (found,) = BY_ROW[138].measure("small", rng(), folder=folder).values()

@@ -240,6 +240,7 @@ def table(*cells):
                 "pretrain_epochs": before,
                 "imbalance_ratio": ratio,
                 "n_max": 0,
+                "imbalance_type": "exponential",
             }
             rows.append(row | {f"recall_{label}": value for label in range(10)})
     return pd.DataFrame(rows)
@@ -303,6 +304,38 @@ def test_recorded_rows_that_do_not_fit_are_refused(tmp_path):
     assert pretraining.recorded_runs(pretraining.recorded_rows(tmp_path / "empty"), "small").recall == {}
     both = pd.concat([good, good.assign(classifier="crt")])
     assert len(pretraining.recorded_runs(both, "small").recall) == 1
+
+
+def test_rows_of_other_counts_or_classifiers_are_left_out(tmp_path):
+    cells = [("ERM", "rotation", 40, 40, 100, [0.72, 0.73]), ("ERM", "none", 80, 0, 100, [0.70, 0.71])]
+    good = table(*cells)
+    step = table(*cells[:1], ("ERM", "none", 80, 0, 100, [0.9, 0.91])).assign(imbalance_type="step")
+    step.to_csv(tmp_path / "rows.csv", index=False)
+    assert pretraining.judge_helps(pretraining.measure_gains("small", rng(), folder=tmp_path)).verdict == "not judged"
+    pd.concat([step, good, good.assign(classifier="crt")]).to_csv(tmp_path / "rows.csv", index=False)
+    measured = pretraining.measure_gains("small", rng(), folder=tmp_path)
+    np.testing.assert_allclose(measured.gain(100.0, "CE"), 2)
+
+
+def test_of_several_worlds_that_with_most_rows_is_judged(tmp_path):
+    def gains():
+        pd.concat(parts).to_csv(tmp_path / "rows.csv", index=False)
+        return pretraining.measure_gains("small", rng(), folder=tmp_path).gain(100.0, "CE").round(6).tolist()
+
+    def part(gain, seeds, **fields):
+        start = np.full(seeds, 0.7)
+        cells = ("ERM", "rotation", 40, 40, 100, start + gain), ("ERM", "none", 80, 0, 100, start)
+        return table(*cells).assign(**fields)
+
+    parts = [part(0.01, 2, model="resnet8"), part(0.03, 3, model="resnet32"), part(0.5, 9, dataset="cifar100")]
+    assert gains() == [3, 3, 3]
+    # Step counts and other classifiers do not make a world larger.
+    parts += [part(0.5, 9, model="resnet8", imbalance_type="step"), part(0.5, 9, model="resnet8", classifier="crt")]
+    assert gains() == [3, 3, 3]
+    parts.append(part(0.02, 3, dataset="cifar10", model="wrn"))  # as many: the first by name
+    assert gains() == [2, 2, 2]
+    parts = parts[2:3]
+    assert gains() == [50] * 9
 
 
 def test_a_world_of_digits_is_the_same_problem_for_every_seed():
