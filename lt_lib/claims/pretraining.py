@@ -151,7 +151,10 @@ def recorded_cells(table: pd.DataFrame, profile: str) -> dict[tuple[float, Key],
 
 
 def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
-    """The rows of one profile as `Runs`, with the seeds that both sides of every comparison have.
+    """The rows of one profile as `Runs`, with the seeds that all its arms have.
+
+    An arm that is not done is left out rather than take the seeds of the others: from the arm with most seeds to that
+    with fewest, one is taken if `MINIMUM_PAIRS` seeds are still shared with it. If no arm has as many, all are taken.
 
     Of several sizes of the labelled set the largest is taken: the rows of the ledger but 138 speak of a whole one.
 
@@ -165,8 +168,18 @@ def recorded_runs(table: pd.DataFrame, profile: str) -> Runs:
     cells = recorded_cells(table, profile)
     largest = max((size or np.inf for size, _ in cells), default=0.0)
     found = {key: cell for (size, key), cell in cells.items() if (size or np.inf) == largest}
-    seeds = set.intersection(*(set(cell) for cell in found.values())) if found else set()
-    return Runs({key: np.stack([cell[seed] for seed in sorted(seeds)]) for key, cell in found.items() if seeds})
+    taken: dict[Key, dict[int, Array]] = {}
+    for key, cell in sorted(found.items(), key=lambda each: (-len(each[1]), each[0])):
+        if len(_shared([*taken.values(), cell])) >= MINIMUM_PAIRS:
+            taken[key] = cell
+    taken = taken or found
+    seeds = _shared([*taken.values()])
+    return Runs({key: np.stack([taken[key][seed] for seed in seeds]) for key in found if key in taken and seeds})
+
+
+def _shared(cells: list[dict[int, Array]]) -> list[int]:
+    """The seeds that all cells have, in their order."""
+    return sorted(set.intersection(*map(set, cells))) if cells else []
 
 
 def judged_world(table: pd.DataFrame, profile: str) -> pd.DataFrame:

@@ -306,6 +306,23 @@ def test_recorded_rows_that_do_not_fit_are_refused(tmp_path):
     assert len(pretraining.recorded_runs(both, "small").recall) == 1
 
 
+@pytest.mark.parametrize("seeds", [[9], [8, 9], [2, 9]])
+def test_an_arm_that_is_not_done_takes_no_seeds_from_the_others(seeds):
+    arms = [("ERM", "rotation", 40, 40, 100, [0.72, 0.73, 0.74]), ("ERM", "none", 80, 0, 100, [0.70, 0.71, 0.72])]
+    other = table(("ERM", "simsiam", 40, 40, 100, [0.5] * len(seeds))).assign(seed=seeds)
+    found = pretraining.recorded_runs(pd.concat([other, table(*arms)]), "small")
+    np.testing.assert_allclose(found.gain(100.0, "CE"), [2, 2, 2])
+    assert pretraining.judge_helps(found).verdict == "holds"
+    assert pretraining.judge_all_tasks(found).why == "needs two tasks at ratio 100; there is rotation"
+    # With enough seeds in common it takes part, paired by seed.
+    other = table(("ERM", "simsiam", 40, 40, 100, [0.71, 0.73, 0.9])).assign(seed=[0, 2, 9])
+    found = pretraining.recorded_runs(pd.concat([other, table(*arms)]), "small")
+    np.testing.assert_allclose(found.gain(100.0, "CE", "simsiam"), [1, 1])
+    # Where nothing is done the reason says how much there is.
+    found = pretraining.recorded_runs(table(*((*arm[:5], arm[5][:1]) for arm in arms)), "small")
+    assert pretraining.judge_helps(found).why.endswith("there is 1")
+
+
 def test_rows_of_other_counts_or_classifiers_are_left_out(tmp_path):
     cells = [("ERM", "rotation", 40, 40, 100, [0.72, 0.73]), ("ERM", "none", 80, 0, 100, [0.70, 0.71])]
     good = table(*cells)
