@@ -45,7 +45,8 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Runs | Non
         folder: of the tables; `results/` at the top of the source tree if empty.
 
     Raises:
-        ValueError: rows of several data sets other than SVHN, of several networks, pools or outsides; or a run twice.
+        ValueError: rows of several data sets other than SVHN, of several networks, pools or outsides; a run twice; or
+            two controls as long as one row.
     """
     rows = measured_rows(profile, folder)
     if not _COLUMNS <= set(rows.columns):
@@ -138,6 +139,12 @@ def _control(alone: Table, pooled: Table, seeds: list[int]) -> Array | None:
     for seed, (_, row) in zip(seeds, pooled.iterrows(), strict=True):
         same = (alone.base == row.base) & (alone.imbalance_ratio == row.imbalance_ratio) & (alone.n_max == row.n_max)
         same &= (alone.seed == seed) & (abs(alone.updates / row.updates - 1) <= TOLERANCE)
+        if same.sum() > 1:
+            raise ValueError(
+                f"`folder` must hold one control of a seed within {TOLERANCE:.0%} of {row.updates:g} updates, "
+                f"got {[float(each) for each in alone.updates[same]]} for {row.base}, ratio {row.imbalance_ratio:g}, "
+                f"seed {seed}."
+            )
         if not same.any():
             return None
         found.append(recalls[int(np.argmax(same.to_numpy()))])

@@ -204,6 +204,29 @@ def test_a_verdict_that_a_control_as_long_does_not_share_is_inconclusive(number,
         assert after == before or "over labels alone with as many updates refuted" in after.threshold
 
 
+def controls(settings, points=0.0, seeds=SEEDS, **fields):
+    """Rows on labels alone, which have the numbers of what would be their own final model."""
+    noise, rows = np.random.default_rng(8), []
+    for loss, ratio in sorted({(setting.loss, setting.ratio) for setting in settings}):
+        for seed in seeds:
+            row = row_of(Setting(loss, ratio), seed, points, noise=noise, pool_source="none")
+            for name in ("base_method", "pool_imbalance_ratio", "relevance", "omega", "counts_from"):
+                row[name] = None
+            rows.append(row | {"pool_amount": 0.0, "epochs": 800, "student_epochs": 0} | fields)
+    return rows
+
+
+def test_two_controls_as_long_as_one_row_are_refused(tmp_path):
+    noise = np.random.default_rng(9)
+    rows = [row_of(DEFAULT, seed, 3.0, noise=noise) for seed in SEEDS]
+    first, second = controls([DEFAULT], updates=17000), controls([DEFAULT], 1.0, seeds=(1,), updates=18000)
+    far = controls([DEFAULT], 1.0, seeds=(1,), updates=19000)
+    runs = stored_runs("paper", write(tmp_path, [*rows, *first, *far]))
+    np.testing.assert_allclose(runs.error(DEFAULT.base), 100 * (1 - runs.control[DEFAULT].mean(axis=1)), atol=0.1)
+    with pytest.raises(ValueError, match=r"one control of a seed within 5% of 17600 updates, got .*17000.0, 18000.0"):
+        stored_runs("paper", write(tmp_path, [*rows, *first, *second]))
+
+
 GRID = """name: self-training-table
 notebook: {notebook}
 profile: small
