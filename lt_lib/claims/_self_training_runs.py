@@ -95,17 +95,27 @@ class Runs:
         """Balanced test error in percent, `(seeds,)`."""
         return 100 * (1 - self.recall[setting].mean(axis=1))
 
+    def reference(self, setting: Setting) -> Array:
+        """Test recall that a gain is measured from: that of the base model, `(seeds, classes)`."""
+        return self.recall[setting.base]
+
     def gain(self, setting: Setting) -> Array:
         """Error of the base model minus that of the self-trained one, in points, `(seeds,)`."""
-        return self.error(setting.base) - self.error(setting)
+        return 100 * (1 - self.reference(setting).mean(axis=1)) - self.error(setting)
 
     def class_gain(self, setting: Setting) -> Array:
         """Gain in recall per class, in points, `(seeds, classes)`."""
-        return 100 * (self.recall[setting] - self.recall[setting.base])
+        return 100 * (self.recall[setting] - self.reference(setting))
 
-    def against_control(self, setting: Setting) -> Runs:
-        """The runs with the control of one setting in the place of its base model."""
-        return Runs({setting: self.recall[setting], setting.base: self.control[setting]})
+    def over_controls(self) -> Runs:
+        """The same runs, with every gain measured from the control of its setting in place of the base model."""
+        return _OverControls(self.recall, self.pool_error, self.silhouette, self.features, self.control)
+
+
+@dataclass(frozen=True)
+class _OverControls(Runs):
+    def reference(self, setting: Setting) -> Array:
+        return self.control[setting]
 
 
 def pool_ratios(ratio: float) -> tuple[float, ...]:

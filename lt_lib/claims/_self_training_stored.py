@@ -2,7 +2,7 @@
 
 Each row holds two models: the final one, and the base model that labelled its pool, which is the setting without a
 pool. The final model has more updates than its base model, because its epochs pass over the pool too; rows on labels
-alone with as many updates as both are the control.
+alone with as many updates as both are the control. A setting of which one seed has no control has none.
 """
 
 import os

@@ -6,8 +6,10 @@ entropy and a pool of five times the labelled set: the middle of the published t
 A student needs more updates than its teacher, because the labelled tail is a smaller part of what it sees. A verdict on
 whether a pool helps or harms therefore counts only if it is the same at twice the updates, where those were measured.
 At the other profiles the rows of `run_self_train` take the place of the toy world. There the final model has more
-updates than its base model, so a verdict counts only if it is the same against the labels alone with as many updates as
-both together, where those were measured.
+updates than its base model, and the more the larger the pool. Rows 107, 108 and 119 to 122, which are about gains, are
+therefore judged twice: the whole rule, every setting of it, over the base models and over the labels alone with as many
+updates as both models together. They are inconclusive where the two verdicts differ and where such a control of any
+setting lacks. Rows 115, 117 and 118 compare final models whose pools are equally large, so that no control is needed.
 Rows on the published table are judged on its cells and on our runs: cells can refute, a small world alone cannot.
 """
 
@@ -147,18 +149,26 @@ def judge_table(training: Training) -> Judgement:
     all_printed = [at_least(training.printed_gain(setting), 0.0, name="printed gain") for setting in TABLE]
     printed = [training.printed_gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
     in_print = worst([*all_printed, at_least(float(np.mean(printed)), 3.0, name="mean printed gain at 50")])
-    cells = [positive_effect(training.runs.gain(setting), unit="points") for setting in TABLE]
-    middle = [training.runs.gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
-    found = worst([*cells, positive_effect(np.mean(middle, axis=0), minimum=3.0, unit="points")])
+    found = at_equal_length(training, TABLE, _of_table)
     return published_and_ours(in_print, confirmed(training, found, LONG_TABLE[1:]))
+
+
+def _of_table(runs: Runs) -> Judgement:
+    cells = [positive_effect(runs.gain(setting), unit="points") for setting in TABLE]
+    middle = [runs.gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
+    return worst([*cells, positive_effect(np.mean(middle, axis=0), minimum=3.0, unit="points")])
 
 
 def judge_signs(training: Training) -> Judgement:
     """Every cell has a positive mean gain, in print and in our runs."""
     in_print = at_least(float(np.mean([training.printed_gain(s) > 0 for s in TABLE])), 1.0, name="share of printed > 0")
-    share = float(np.mean([training.runs.gain(setting).mean() > 0 for setting in TABLE]))
-    ours = confirmed(training, at_least(share, 1.0, name="share of gains > 0"), LONG_TABLE[1:])
-    return published_and_ours(in_print, ours)
+    found = at_equal_length(training, TABLE, _of_signs)
+    return published_and_ours(in_print, confirmed(training, found, LONG_TABLE[1:]))
+
+
+def _of_signs(runs: Runs) -> Judgement:
+    share = float(np.mean([runs.gain(setting).mean() > 0 for setting in TABLE]))
+    return at_least(share, 1.0, name="share of gains > 0")
 
 
 def judge_features(training: Training) -> Judgement:
@@ -215,7 +225,11 @@ def judge_spread(training: Training) -> Judgement:
 
 def judge_amount(training: Training) -> Judgement:
     """The gain rises from each amount to the next, and the gain per unit of pool falls."""
-    gains = [training.runs.gain(setting) for setting in amount_settings()]
+    return at_equal_length(training, amount_settings(), _of_amounts)
+
+
+def _of_amounts(runs: Runs) -> Judgement:
+    gains = [runs.gain(setting) for setting in amount_settings()]
     pairs = list(zip(AMOUNTS, gains, strict=True))
     parts = []
     for (small, first), (large, second) in zip(pairs[:-1], pairs[1:], strict=True):
@@ -231,13 +245,9 @@ def judge_labelled(training: Training) -> Judgement:
 
 def judge_classes(training: Training) -> Judgement:
     """At least 80 % of the classes do not lose on average, and the rarest third gains more than the most frequent."""
-    runs = training.runs
-    found = _of_classes(runs.class_gain(DEFAULT))
+    found = at_equal_length(training, [DEFAULT], lambda runs: _of_classes(runs.class_gain(DEFAULT)))
     if not training.lacks(LONG_TABLE[:1]):
-        found = agreeing(found, _of_classes(runs.class_gain(LONG_TABLE[0])))
-    if DEFAULT in runs.control:
-        equal = _of_classes(runs.against_control(DEFAULT).class_gain(DEFAULT))
-        found = agreeing(found, equal, EQUAL_LENGTH)
+        found = agreeing(found, _of_classes(training.runs.class_gain(LONG_TABLE[0])))
     return found
 
 
@@ -248,28 +258,56 @@ def _of_classes(gains: Array) -> Judgement:
 
 def judge_relevance(training: Training, loss: str = "CE") -> Judgement:
     """Self-training starts to pay at a relevance in [0.4, 0.8]; the row is judged with cross entropy."""
-    gains = np.stack([training.runs.gain(setting) for setting in relevance_settings(loss)], axis=1)
-    found = judge_crossing(np.array(RELEVANCES), gains, 0.4, 0.8, "relevance")
+    settings = relevance_settings(loss)
+
+    def crossing_in_range(runs: Runs) -> Judgement:
+        gains = np.stack([runs.gain(setting) for setting in settings], axis=1)
+        return judge_crossing(np.array(RELEVANCES), gains, 0.4, 0.8, "relevance")
+
+    found = at_equal_length(training, settings, crossing_in_range)
     return confirmed(training, found, [LONG_RELEVANT] if loss == "CE" else [])
 
 
 def judge_mixed_pool(training: Training) -> Judgement:
     """At 60 % relevance the error rises with the pool's ratio; the gain ends between half and twice the ratio."""
     cells = mixed_pool_settings()
-    gains = np.stack([training.runs.gain(setting) for setting in cells], axis=1)
-    # The gain falls with the ratio; a falling curve is a rising one read from the right.
-    found = judge_crossing(-np.log(POOL_RATIOS)[::-1], gains[:, ::-1], -np.log(100.0), -np.log(25.0), "ratio")
-    where, low, high = np.exp([-found.statistic, -found.high, -found.low])
-    found = replace(found, statistic=float(where), low=float(low), high=float(high), threshold="rho_U in [25, 100]")
+    found = at_equal_length(training, cells, _of_mixed_pools)
     return worst(
         [positive_effect(log_slope(training.runs, cells), unit="slope"), confirmed(training, found, [LONG_MIXED])]
     )
 
 
-def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -> Judgement:
-    """A judgement, taken back where a gain has another verdict at twice the updates, or over a control as long.
+def _of_mixed_pools(runs: Runs) -> Judgement:
+    gains = np.stack([runs.gain(setting) for setting in mixed_pool_settings()], axis=1)
+    # The gain falls with the ratio; a falling curve is a rising one read from the right.
+    found = judge_crossing(-np.log(POOL_RATIOS)[::-1], gains[:, ::-1], -np.log(100.0), -np.log(25.0), "ratio")
+    where, low, high = np.exp([-found.statistic, -found.high, -found.low])
+    return replace(found, statistic=float(where), low=float(low), high=float(high), threshold="rho_U in [25, 100]")
 
-    As it is if neither was measured.
+
+def at_equal_length(training: Training, settings: Sequence[Setting], rule: Callable[[Runs], Judgement]) -> Judgement:
+    """The judgement of a rule on gains, taken back where it has another verdict over controls as long.
+
+    As it is where base and final models have equally many updates. Where they have not, the whole rule is repeated with
+    a control in place of every base model, and without one for every setting nothing is decided.
+
+    Args:
+        training: all runs.
+        settings: whose gains the rule reads.
+        rule: runs -> judgement.
+    """
+    found = rule(training.runs)
+    if training.equal_updates:
+        return found
+    lacking = sum(setting not in training.runs.control for setting in settings)
+    if lacking:
+        why = f"labels alone with as many updates lack for {lacking} of {len(settings)} settings"
+        return replace(found, verdict="inconclusive", threshold=f"{found.threshold}; {why}")
+    return agreeing(found, rule(training.runs.over_controls()), EQUAL_LENGTH)
+
+
+def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -> Judgement:
+    """A judgement, taken back where a gain has another verdict at twice the updates; as it is if none was measured.
 
     Args:
         training: all runs.
@@ -277,16 +315,11 @@ def confirmed(training: Training, found: Judgement, longer: Sequence[Setting]) -
         longer: settings that decide, at twice the updates.
     """
     for setting in longer:
-        usual = replace(setting, length=1.0)
-        others = {}
-        if not training.lacks([setting]):
-            others[TWICE] = training.runs.gain(setting)
-        if usual in training.runs.control:
-            others[EQUAL_LENGTH] = training.runs.against_control(usual).gain(usual)
-        for where, gain in others.items():
-            judged = positive_effect(gain)
-            if judged.verdict != positive_effect(training.runs.gain(usual)).verdict:
-                return _taken_back(found, judged, where)
+        if training.lacks([setting]):
+            continue
+        judged = positive_effect(training.runs.gain(setting))
+        if judged.verdict != positive_effect(training.runs.gain(replace(setting, length=1.0))).verdict:
+            return _taken_back(found, judged, TWICE)
     return found
 
 

@@ -25,6 +25,7 @@ COUNTS = np.empty(10, dtype=int)
 COUNTS[ORDER] = [1000, 647, 419, 271, 175, 113, 73, 47, 30, 20]
 JUDGED = [107, 108, 115, 117, 118, 119, 120, 121, 122]
 SEEDS = (0, 1, 2)
+EQUAL_LENGTH, LACK = "over labels alone with as many updates", "labels alone with as many updates lack for"
 
 
 def rng():
@@ -73,9 +74,23 @@ def write(folder, rows, name="self-training.csv"):
     return folder
 
 
+def controls(settings, points=0.0, seeds=SEEDS, **fields):
+    """Rows on labels alone, which have the numbers of what would be their own final model."""
+    noise, rows = np.random.default_rng(8), []
+    for loss, ratio in sorted({(setting.loss, setting.ratio) for setting in settings}):
+        for seed in seeds:
+            row = row_of(Setting(loss, ratio), seed, points, noise=noise, pool_source="none")
+            for name in ("base_method", "pool_imbalance_ratio", "relevance", "omega", "counts_from"):
+                row[name] = None
+            rows.append(row | {"pool_amount": 0.0, "epochs": 800, "student_epochs": 0} | fields)
+    return rows
+
+
 def world(folder, effect=1.0, gain=claimed_gain, seeds=SEEDS, **fields):
     noise = np.random.default_rng(1)
     rows = [row_of(s, seed, effect * gain(s), noise=noise, **fields) for s in every_setting() for seed in seeds]
+    # Of numbers like those of the base models.
+    write(folder, controls(every_setting(), seeds=seeds), "controls.csv")
     return write(folder, rows)
 
 
@@ -186,34 +201,47 @@ def test_rows_of_two_kinds_are_refused(tmp_path, change, message):
 @pytest.mark.false_world(107, 108, 120, 121)
 @pytest.mark.parametrize("number", [107, 108, 120, 121])
 def test_a_verdict_that_a_control_as_long_does_not_share_is_inconclusive(number, tmp_path):
-    noise = np.random.default_rng(7)
     folder = world(tmp_path)
     before = judged(number, folder)
-    for updates, points, changed in ((17000, 20.0, True), (9000, 20.0, False), (17600, 0.0, False)):
-        rows = []
-        for loss, ratio in {(setting.loss, setting.ratio) for setting in every_setting()}:
-            for seed in SEEDS:
-                # The control has the numbers of what would be its own final model.
-                row = row_of(Setting(loss, ratio), seed, points, noise=noise, updates=updates, pool_source="none")
-                for name in ("base_method", "pool_imbalance_ratio", "relevance", "omega", "counts_from"):
-                    row[name] = None
-                rows.append(row | {"pool_amount": 0.0, "epochs": 800, "student_epochs": 0})
-        write(folder, rows, "controls.csv")
+    for updates, points, words in ((17000, 20.0, f"{EQUAL_LENGTH} refuted"), (9000, 20.0, LACK), (17600, 0.0, "")):
+        write(folder, controls(every_setting(), points, updates=updates), "controls.csv")
         after = judged(number, folder)
-        assert (after.verdict == "inconclusive") == changed
-        assert after == before or "over labels alone with as many updates refuted" in after.threshold
+        assert after.verdict == ("inconclusive" if words else before.verdict)
+        assert words in after.threshold
+        assert after == before or words
 
 
-def controls(settings, points=0.0, seeds=SEEDS, **fields):
-    """Rows on labels alone, which have the numbers of what would be their own final model."""
-    noise, rows = np.random.default_rng(8), []
-    for loss, ratio in sorted({(setting.loss, setting.ratio) for setting in settings}):
-        for seed in seeds:
-            row = row_of(Setting(loss, ratio), seed, points, noise=noise, pool_source="none")
-            for name in ("base_method", "pool_imbalance_ratio", "relevance", "omega", "counts_from"):
-                row[name] = None
-            rows.append(row | {"pool_amount": 0.0, "epochs": 800, "student_epochs": 0} | fields)
-    return rows
+BETTER_IN_ONE = [("LDAM-DRW", 10.0)]
+
+
+@pytest.mark.false_world(107, 108, 119, 121, 122)
+@pytest.mark.parametrize(
+    ("number", "points", "only"),
+    [(107, 20.0, BETTER_IN_ONE), (108, 20.0, BETTER_IN_ONE), (119, 3.0, None), (121, -1.5, None), (122, -1.5, None)],
+)
+def test_the_whole_rule_is_repeated_over_the_controls(number, points, only, tmp_path):
+    """One cell of the table; gains per unit of pool; and crossings, though no sign changes where the range ends."""
+    folder = world(tmp_path)
+    assert judged(number, folder).verdict == "holds"
+    changed = [Setting(*cell) for cell in only] if only else every_setting()
+    others = [s for s in every_setting() if (s.loss, s.ratio) not in {(c.loss, c.ratio) for c in changed}]
+    write(folder, [*controls(changed, points), *controls(others)], "controls.csv")
+    found = judged(number, folder)
+    assert found.verdict == "inconclusive"
+    assert f"{EQUAL_LENGTH} refuted" in found.threshold
+
+
+@pytest.mark.parametrize("number", [107, 108, 119, 120, 121, 122])
+def test_without_a_control_for_every_seed_nothing_is_decided(number, tmp_path):
+    folder = world(tmp_path)
+    write(folder, controls(every_setting(), seeds=(0, 1)), "controls.csv")
+    partly = judged(number, folder)
+    (folder / "controls.csv").unlink()
+    for found in (partly, judged(number, folder)):
+        assert found.verdict == "inconclusive"
+        assert LACK in found.threshold
+    for unaffected in (115, 117):
+        assert judged(unaffected, folder).verdict == "holds"
 
 
 def test_two_controls_as_long_as_one_row_are_refused(tmp_path):
