@@ -1,5 +1,6 @@
 """The checks on the open questions refuse false worlds; arms are what their names say."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from lt_lib.claims import _open_question_runs as runs_of
-from lt_lib.claims import open_questions
+from lt_lib.claims import open_questions, pretraining
 from lt_lib.claims._open_question_runs import LABELLED, POOL, RANDOM, Arm, Runs
 from lt_lib.claims._self_training_runs import Setting
+from lt_lib.claims.measured import measured_rows
 from lt_lib.claims.open_questions import BAD, CHECKS, DIGITS, GOOD, TEACHERS, TOGETHER, Sizes
 
 BY_ROW = {check.claim.id: check for check in CHECKS}
@@ -248,6 +250,42 @@ def test_rows_of_one_size_are_not_taken_for_several(tmp_path):
 def test_a_contour_needs_three_seeds_at_two_sizes_and_ratios(tmp_path, fields):
     outcome = judged(recorded(tmp_path, rare_samples, **fields))
     assert (outcome.verdict, outcome.why[:24]) == ("not judged", "needs 3 measured seeds o")
+
+
+def missing(folder, repository, capsys):
+    """What section 8 of the notebook prints for the rows of a folder."""
+    cells = json.loads((repository / "notebooks" / "120_open_questions.ipynb").read_text(encoding="utf-8"))["cells"]
+    (source,) = [
+        "".join(cell["source"]) for cell in cells if "missing: 915_run_self_training" in "".join(cell["source"])
+    ]
+    names = {"pretraining": pretraining, "measured_rows": measured_rows, "results_dir": str(folder)}
+    exec(source, names)
+    return capsys.readouterr().out
+
+
+def test_the_notebook_names_what_is_missing_and_nothing_else(tmp_path, repository, capsys):
+    (tmp_path / "none").mkdir()
+    printed = missing(tmp_path / "none", repository, capsys)
+    assert printed.count("n_max 250, 1250, 0 (all there are)") == 3
+    assert "920_run_pretrain" not in missing(recorded(tmp_path / "true", rare_samples), repository, capsys)
+    rows = pd.read_csv(tmp_path / "true" / "sizes.csv")
+    control = (rows.pretext == "none") & (rows.n_max == 250) & (rows.imbalance_ratio == 10)
+    # What stands for a control without being one: another length, base, classifier or kind of counts.
+    for change in ({"epochs": 20}, {"base": "LDAM"}, {"classifier": "crt"}, {"imbalance_type": "step"}):
+        wrong = rows.copy()
+        for name, value in change.items():
+            wrong.loc[control, name] = value
+        (tmp_path / "wrong").mkdir(exist_ok=True)
+        wrong.to_csv(tmp_path / "wrong" / "sizes.csv", index=False)
+        printed = missing(tmp_path / "wrong", repository, capsys)
+        assert "missing on cifar10-jpeg, resnet8, small: 920_run_pretrain" in printed
+        assert "imbalance_ratio 10: n_max 250\n" in printed
+        assert printed.count("n_max") == 1
+    # Seeds of several data sets, networks and profiles do not add up.
+    for name, value in (("dataset", "cifar10"), ("model", "resnet32"), ("profile", "paper")):
+        parts = [rows[rows.seed < 2], rows[rows.seed == 2].assign(**{name: value})]
+        pd.concat(parts).to_csv(tmp_path / "wrong" / "sizes.csv", index=False)
+        assert missing(tmp_path / "wrong", repository, capsys).count("missing on") == 2
 
 
 def test_sizes_are_those_that_were_trained_on(tmp_path):
