@@ -42,6 +42,9 @@ LONG_TABLE = (Setting(length=2.0), Setting(pool_ratio=100.0, length=2.0))
 LONG_RELEVANT = Setting(relevance=0.8, length=2.0)
 LONG_MIXED = Setting(relevance=0.6, pool_ratio=25.0, length=2.0)
 TWICE, EQUAL_LENGTH = "at twice the updates", "over labels alone with as many updates"
+# What no measured row holds, however many there are.
+NO_CLUSTERING, NO_FEATURES = "measured rows hold no clustering of the pool", "measured rows hold no features"
+NO_RANDOM = "measured rows hold no pools drawn at random"
 RANDOM_POOLS = 4  # per seed
 TWICE_LABELLED = Setting(labelled=2.0)
 # Pools of the same imbalance for two labelled sets, which the published table does not have.
@@ -138,7 +141,7 @@ def measure_training(profile: str, rng: np.random.Generator, folder: str = "") -
 def judge_value(training: Training) -> Judgement:
     """Self-training beats the labels alone, and it beats clustering the pool without labels."""
     if training.clustering is None:
-        return Judgement("not judged", why="the stored rows hold no clustering of the pool")
+        return Judgement("not judged", why=NO_CLUSTERING)
     gain = confirmed(training, positive_effect(training.runs.gain(DEFAULT), unit="points"), LONG_TABLE[:1])
     over_clusters = training.clustering - training.runs.error(DEFAULT)
     return worst([gain, positive_effect(over_clusters, unit="points")])
@@ -174,7 +177,7 @@ def _of_signs(runs: Runs) -> Judgement:
 def judge_features(training: Training) -> Judgement:
     """The silhouette of the rarest third rises."""
     if DEFAULT not in training.runs.silhouette:
-        return Judgement("not judged", why="the stored rows hold no features")
+        return Judgement("not judged", why=NO_FEATURES)
     values = training.runs.silhouette
     return positive_effect(tail(values[DEFAULT] - values[DEFAULT.base]), unit="of silhouette")
 
@@ -464,16 +467,24 @@ def _lacking(training: Training | None, settings: Sequence[Setting]) -> str:
     if training is None:
         return "there are fewer"
     first = next(each for each in settings if training.lacks([each]))
-    if first.draw:
-        return "its pools are not drawn at random"
     ratios = f"ratio {first.ratio:g}, pool x {first.amount:g} of ratio {first.pool_ratio:g}"
     return f"lacks {first.loss}, {ratios}, relevance {first.relevance:g}, omega {first.omega:g}"
 
 
-def _stored(settings: Sequence[Setting], judge: Callable[[Training], Judgement]) -> Callable[[Any], Judgement]:
-    """A judge that first asks whether the settings it needs were measured."""
+def _stored(
+    settings: Sequence[Setting], judge: Callable[[Training], Judgement], never: str = ""
+) -> Callable[[Any], Judgement]:
+    """A judge that first asks whether the settings it needs were measured.
+
+    Args:
+        settings: that the judge needs.
+        judge: training -> judgement.
+        never: why measured rows cannot be judged, however many there are; empty if they can.
+    """
 
     def judged(training: Training | None) -> Judgement:
+        if never and (training is None or not training.equal_updates):
+            return Judgement("not judged", why=never)
         if training is None or training.lacks(settings):
             why = f"needs {measured_runs.MINIMUM_SEEDS} measured seeds per setting, made by 915_run_self_training"
             return Judgement("not judged", why=f"{why}; {_lacking(training, settings)}")
@@ -488,7 +499,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(105, "S3 L58", "E", "Imbalanced labels are worth having: they label the pool.",
               "self-training beats the labels alone and beats clustering without labels"),
-        _MEASURE, _stored([DEFAULT], judge_value), _ALL, recorded=True,
+        _MEASURE, _stored([DEFAULT], judge_value, NO_CLUSTERING), _ALL, recorded=True,
     ),
     Check(
         Claim(107, "S3 L64-74", "E", "Five times as much unlabelled data lowers the error drastically, for both losses "
@@ -503,7 +514,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(109, "S3 L84", "E", "Unlabelled data give clearer boundaries between rare classes in feature space.",
               "silhouette of the rarest third rises"),
-        _MEASURE, _stored([DEFAULT], judge_features), _ALL, recorded=True,
+        _MEASURE, _stored([DEFAULT], judge_features, NO_FEATURES), _ALL, recorded=True,
     ),
     Check(
         Claim(115, "S3 L119", "E", "Self-training minimises the labelled loss plus omega times the pseudo-labelled "
@@ -548,6 +559,6 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(135, "S3 L200", "Q", "In practice nobody knows how good the unlabelled data are, and a bad pool is "
               "likely.", "more than half of random pools (relevance uniform in [0, 1]) do harm"),
-        _MEASURE, _stored(random_settings(), judge_random), _ALL, recorded=True,
+        _MEASURE, _stored(random_settings(), judge_random, NO_RANDOM), _ALL, recorded=True,
     ),
 )  # fmt: skip

@@ -269,13 +269,24 @@ def test_worlds_are_what_the_settings_say():
     assert again.hash() == pool.hash() != runs.unlabelled_pool(setting, 4).hash()
 
 
+NEVER = {105: "no clustering of the pool", 109: "no features", 135: "no pools drawn at random"}
+
+
 def test_missing_rows_are_not_judged():
-    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed())
+    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), equal_updates=False)
     for row in TRAINED:
         assert BY_ROW[row].judge(None).verdict == BY_ROW[row].judge(few).verdict == "not judged"
-        assert BY_ROW[row].judge(None).why.endswith("; there are fewer")
-    assert BY_ROW[135].judge(few).why.endswith("; its pools are not drawn at random")
+        if row not in NEVER:
+            assert BY_ROW[row].judge(None).why.endswith("; there are fewer")
     assert "lacks CE, ratio 50, pool x 0.5 of ratio 50, relevance 1, omega 1" in BY_ROW[119].judge(few).why
+
+
+@pytest.mark.parametrize("row", NEVER)
+def test_rows_that_no_measured_run_can_decide_do_not_ask_for_runs(row):
+    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), equal_updates=False)
+    for measured in (None, few, replace(training(), clustering=None, equal_updates=False)):
+        found = BY_ROW[row].judge(measured)
+        assert (found.verdict, found.why) == ("not judged", f"measured rows hold {NEVER[row]}")
 
 
 @pytest.mark.parametrize(("low", "high", "sign"), [(0.4, 0.8, 1), (0.57, 0.8, 1), (0.7, 0.8, -1)])
