@@ -112,7 +112,8 @@ UNSURE, UNJUDGED = Judgement("inconclusive", 3.0), Judgement("not judged", why="
     ],
 )
 def test_the_worst_part_decides(parts, expected):
-    assert worst(parts) == expected
+    # As text: from Python 3.13 on a judgement with a NaN equals no other, not even itself.
+    assert repr(worst(parts)) == repr(expected)
     assert worst(reversed(parts)) == expected
 
 

@@ -80,7 +80,8 @@ def test_a_deviation_that_is_no_number_is_refused(rng):
 
 def test_rounding_is_no_deviation(rng):
     tiny = replace(erratum("E1").demonstration, deviation=lambda _statement, _rng: 1e-12)
-    assert tiny.run(rng) == Judgement("refuted", 0.0, threshold=f"{tiny.words} > 0")
+    # As text: from Python 3.13 on a judgement with a NaN equals no other, not even itself.
+    assert repr(tiny.run(rng)) == repr(Judgement("refuted", 0.0, threshold=f"{tiny.words} > 0"))
 
 
 def test_an_unknown_erratum_brings_the_nearest():

@@ -177,7 +177,8 @@ def test_errata_without_a_demonstration_give_the_reason_and_broken_ones_their_er
 def test_an_erratum_is_judged_alike_alone_and_with_others():
     some = judge_errata(subjects=[erratum(name) for name in ("E11", "E22", "E36", "E59")])
     (alone,) = judge_errata(subjects=[erratum("E36")])
-    assert alone.judgement == some[2].judgement
+    # As text: from Python 3.13 on a judgement with a NaN equals no other, not even itself.
+    assert repr(alone.judgement) == repr(some[2].judgement)
     other = judge_errata(subjects=[replace(erratum("E36"), id="E37")])
     assert other[0].judgement.statistic != alone.judgement.statistic
 

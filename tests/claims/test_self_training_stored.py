@@ -209,7 +209,8 @@ def test_a_verdict_that_a_control_as_long_does_not_share_is_inconclusive(number,
         after = judged(number, folder)
         assert after.verdict == ("inconclusive" if words else before.verdict)
         assert words in after.threshold
-        assert after == before or words
+        # As text: from Python 3.13 on a judgement with a NaN equals no other, not even itself.
+        assert repr(after) == repr(before) or words
 
 
 BETTER_IN_ONE = [("LDAM-DRW", 10.0)]
