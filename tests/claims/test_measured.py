@@ -142,7 +142,7 @@ def test_a_lack_does_not_hide_a_refutation_nor_what_was_measured():
     assert measured.together([lack, Judgement("refuted", -2.0)]).verdict == "refuted"
     # As text: from Python 3.13 on a judgement with a NaN equals no other, not even itself.
     assert repr(measured.together([lack])) == repr(lack)
-    assert measured.together([good]) == good
+    assert repr(measured.together([good])) == repr(good)
 
 
 def test_only_rows_that_read_measured_runs_are_recorded():
