@@ -361,6 +361,15 @@ def test_files_stay_where_only_rounding_differs(tmp_path, table, shift, colour, 
         assert (before[suffix] == after[suffix]) is kept
 
 
+@pytest.mark.parametrize(("error", "kept"), [(1e-16, True), (0.4500001, True), (0.4501, False), (np.nan, False)])
+def test_a_table_stays_where_only_rounding_differs(tmp_path, table, error, kept):
+    old = table.assign(error=[0.1235, 0.2, 0.3, 2e-16 if error == 1e-16 else 0.45])
+    draw(old, out_dir=tmp_path)
+    before = (tmp_path / "figure.csv").read_bytes()
+    draw(table.assign(error=[0.1235, 0.2, 0.3, error]), out_dir=tmp_path)
+    assert ((tmp_path / "figure.csv").read_bytes() == before) is kept
+
+
 def test_another_number_in_a_title_is_drawn_anew(tmp_path, table):
     def titled(text: str) -> str:
         fig, ax = plt.subplots()

@@ -1,5 +1,6 @@
 """Show a figure, save it with the data drawn, and guard both by a digest."""
 
+import csv
 import hashlib
 import io
 import json
@@ -259,11 +260,31 @@ def _owner(path: Path) -> str:
 
 def _drawn_before(files: Mapping[str, Path], table: bytes, svg: str, png: bytes) -> bool:
     """Whether the files hold this table and, but for rounding, this drawing."""
-    if not all(path.is_file() for path in files.values()) or files["csv"].read_bytes() != table:
+    if not all(path.is_file() for path in files.values()) or not _same_table(files["csv"].read_bytes(), table):
         return False
     return same_pixels(files["png"].read_bytes(), png) and same_drawing(
         files["svg"].read_text(encoding="utf-8", errors="replace"), svg
     )
+
+
+def _same_table(one: bytes, other: bytes) -> bool:
+    """Whether two stored tables have the same provenance and, but for the last digit or 1e-9, the same entries."""
+    lines = [content.decode(errors="replace").splitlines() for content in (one, other)]
+    if one == other or len(lines[0]) != len(lines[1]):
+        return one == other
+    return all(a == b or (not a.startswith("#") and _same_cells(a, b)) for a, b in zip(*lines, strict=True))
+
+
+def _same_cells(one: str, other: str) -> bool:
+    parts = [next(csv.reader([line])) for line in (one, other)]
+    if len(parts[0]) != len(parts[1]):
+        return False
+    try:
+        return all(
+            a == b or math.isclose(float(a), float(b), rel_tol=2e-5, abs_tol=1e-9) for a, b in zip(*parts, strict=True)
+        )
+    except ValueError:  # words, and not the same
+        return False
 
 
 def _display(png: bytes, text: str, alt: str) -> None:

@@ -228,7 +228,7 @@ def _our_loop(images: np.ndarray, targets: np.ndarray, precision: str) -> float:
 def bench_semi() -> list[dict]:
     """A FixMatch step with its augmentation against the network alone, and toys stacked against single runs."""
     rng, labelled, unlabelled = torch.Generator().manual_seed(0), 8, 56
-    images = torch.randint(256, (labelled + unlabelled, 32, 32, 3), dtype=torch.uint8, generator=rng)
+    images = torch.randint(256, (labelled + unlabelled, 3, 32, 32), dtype=torch.uint8, generator=rng)
     targets = torch.randint(10, (labelled + 2 * unlabelled,), generator=rng)
     model = models.WideResNet().to(memory_format=torch.channels_last)
     weak, strong = strong_augment.weak_view(), strong_augment.strong_view()
