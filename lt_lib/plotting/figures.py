@@ -101,7 +101,10 @@ def show_figure(
         "alt": alt,
     }
     svg, png = io.BytesIO(), io.BytesIO()
-    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    fig.savefig(png, format="png", metadata={"Title": name, "Software": None, **provenance})
+    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "figure.constrained_layout.use": False}):
+        # Axes are placed once: it takes as long as to draw them, and both files shall have them in the same places.
+        fig.set_layout_engine(None)
         # SVG metadata has a fixed vocabulary, hence one field with everything; the date would change the bytes.
         fig.savefig(
             svg,
@@ -115,7 +118,6 @@ def show_figure(
                 "Date": None,
             },
         )
-        fig.savefig(png, format="png", metadata={"Title": name, "Software": None, **provenance})
     plt.close(fig)
 
     folder.mkdir(parents=True, exist_ok=True)
