@@ -80,14 +80,15 @@ def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
         # A training run leaves its results where runs lie; only lectures draw the figures of the companion.
         out = ROOT / "figures" if path in lectures else ROOT / "runs" / path.stem
         environment = {**os.environ, **QUICK_ENVIRONMENT, "LT_OUT": str(out)}
-        command = [sys.executable, "-m", "tools.notebooks", "run", str(path), "--to", str(_executed(path))]
+        command = [sys.executable, "-m", "tools.run", str(path), str(_executed(path))]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         line = f"{path.stem}: {'done' if done.returncode == 0 else 'FAILED'} in {time.perf_counter() - start:.0f} s"
         print(line, flush=True)
         return done.returncode, done.stderr
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = list(pool.map(execute, paths))
+        # The later lectures train longer. With the short ones last no core waits for the end of a long one.
+        results = list(pool.map(execute, reversed(paths)))
     failures = [stderr for code, stderr in results if code != 0]
     if failures:
         print("\n".join(failures), file=sys.stderr)

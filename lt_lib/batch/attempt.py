@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_lib._paths import write_whole
-from lt_lib.batch.kernels import execute_notebook
+from lt_lib.batch.kernels import execute_notebook, leave_out_unneeded
 from lt_lib.batch.object_place import open_place
 from lt_lib.batch.outcomes import final_failure
 from lt_lib.batch.place import HEARTBEAT, STORAGE_ERRORS, Claim, DamagedRun, Place, manifest_of, storage_problem
@@ -37,10 +37,6 @@ _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOL
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
 _MEASURE_SECONDS = 1.0
-# Libraries that papermill and the check of a notebook's schema load where they find them, and do without: for addresses
-# of cloud stores, which no path here is, and for web addresses and durations, which no notebook holds. The first of
-# these alone builds a grammar for 0.9 s at every start; the others are a third of what is left.
-_NOT_NEEDED = ("rfc3987_syntax", "rfc3986_validator", "boto3", "pyarrow", "isoduration")
 
 
 def main() -> None:
@@ -50,8 +46,7 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)
     adopt_orphans()
-    for name in _NOT_NEEDED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    leave_out_unneeded()
     try:
         report = _attempt(task, watch_parent=not files)
     except Exception as error:

@@ -370,15 +370,17 @@ def fit_semi_stacked(
     started = time.perf_counter()
     for epoch in range(epochs):
         orders = [_draw(stream, rule, steps_per_epoch, sizes) for stream in streams]
+        drawn = list(zip(streams, orders, strict=True))
+        rows = _Order(
+            torch.stack([stream.labelled[order.labelled] for stream, order in drawn]),
+            torch.stack([stream.unlabelled[order.unlabelled] for stream, order in drawn]),
+        )
+        labels_of_epoch = torch.stack([stream.labels[order.labelled] for stream, order in drawn])
         record = _Record(steps_per_epoch)
         for step in range(steps_per_epoch):
             set_rate(optimizer, learning_rate_at(epoch * steps_per_epoch + step))
-            parts = [
-                _batch(pool, stream, order, step, rule, weak, strong)
-                for stream, order in zip(streams, orders, strict=True)
-            ]
-            inputs = [torch.stack(views) for views in zip(*(views for views, _ in parts), strict=True)]
-            labels = torch.stack([part for _, part in parts])
+            inputs = _stacked_views(pool, streams, rows, step, rule, weak, strong)
+            labels = labels_of_epoch[:, step]
             terms = _losses(model, average.model, inputs, labels, rule, aligner, one_forward=True)
             total = terms.total(unlabelled_weight_at(epoch * steps_per_epoch + step))
             total.sum().backward()
@@ -423,7 +425,7 @@ def predict_pool(
 
 
 class _Order(NamedTuple):
-    """Positions in the labelled and in the unlabelled index list, one row per step."""
+    """Positions in the labelled and in the unlabelled index list, one row per step; of a stack, entries of the pool."""
 
     labelled: Tensor
     unlabelled: Tensor
@@ -457,6 +459,23 @@ def _batch(
         if rule.student != "same":
             views.append((strong if rule.student == "strong" else weak)(stored, stream.rng))
     return views, stream.labels[positions]
+
+
+def _stacked_views(
+    pool: Tensor, streams: Sequence[Stream], rows: _Order, step: int, rule: Rule | None, weak: View, strong: View
+) -> list[Tensor]:
+    """As the views of `_batch`, for all members: entries of the pool `(members, steps, batch)` are read at once."""
+
+    def views(stored: Tensor, view: View) -> Tensor:
+        return torch.stack([view(part, stream.rng) for part, stream in zip(stored, streams, strict=True)])
+
+    seen = [views(pool[rows.labelled[:, step]], weak)]
+    if rule is not None:
+        stored = pool[rows.unlabelled[:, step]]
+        seen.append(views(stored, weak))
+        if rule.student != "same":
+            seen.append(views(stored, strong if rule.student == "strong" else weak))
+    return seen
 
 
 class _Terms(NamedTuple):
