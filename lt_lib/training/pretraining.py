@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from lt_lib._checks import check_integer, check_real
 from lt_lib.training.checkpoint import save_checkpoint
+from lt_lib.training.descent import Descent
 from lt_lib.training.loop import History, Order, _epochs, _require_finite, _restore, _state, shuffled
 from lt_lib.training.placement import make_fabric
 
@@ -471,12 +472,10 @@ def pretrain_stacked(
         raise ValueError(f"`members` must have one entry per model, got {len(members)} for {len(model)} models.")
     _check_sizes(min(len(member.indices) for member in members), epochs, batch_size)
     orders = [member.order_at or shuffled(len(member.indices)) for member in members]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate_at(0), momentum=momentum, foreach=True)
+    descent = Descent(parameters, momentum=momentum)
     histories = [History() for _ in members]
     started = time.perf_counter()
     for epoch in range(epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(epoch)
         picked = [member.indices[order(epoch, member.rng)] for member, order in zip(members, orders, strict=True)]
         sizes = {len(rows) for rows in picked}
         if len(sizes) != 1:
@@ -488,8 +487,7 @@ def pretrain_stacked(
             outputs = model(inputs)
             values = task.loss(outputs, answers)
             values.sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            descent.step(learning_rate_at(epoch))
             steps.append(torch.stack([values.detach(), task.score(outputs.detach(), answers)]))
         _record(histories, torch.stack(steps), picked, batch_size, epoch, learning_rate_at(epoch))
     for history in histories:

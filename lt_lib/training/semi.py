@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lt_lib._checks import check_integer, check_real
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
+from lt_lib.training.descent import Descent
 from lt_lib.training.ema import WeightAverage
 from lt_lib.training.graphs import Recorded, own_stream, resolve_execution
 from lt_lib.training.loop import (
@@ -363,7 +364,7 @@ def fit_semi_stacked(
         raise ValueError(f"`alignment` must have one entry per stream ({len(streams)}), got {len(targets)}.")
     for stream in streams:
         _check_stream(stream, rule)
-    optimizer = _optimizer(parameters or [{"params": list(model.parameters())}], learning_rate_at, momentum)
+    descent = Descent(parameters or [{"params": list(model.parameters())}], momentum=momentum, nesterov=True)
     average = WeightAverage(model, ema_decay)
     aligner = _aligner(targets, num_classes, alignment_window, model)
     histories = [SemiHistory() for _ in streams]
@@ -378,14 +379,13 @@ def fit_semi_stacked(
         labels_of_epoch = torch.stack([stream.labels[order.labelled] for stream, order in drawn])
         record = _Record(steps_per_epoch)
         for step in range(steps_per_epoch):
-            set_rate(optimizer, learning_rate_at(epoch * steps_per_epoch + step))
+            number = epoch * steps_per_epoch + step
             inputs = _stacked_views(pool, streams, rows, step, rule, weak, strong)
             labels = labels_of_epoch[:, step]
             terms = _losses(model, average.model, inputs, labels, rule, aligner, one_forward=True)
-            total = terms.total(unlabelled_weight_at(epoch * steps_per_epoch + step))
+            total = terms.total(unlabelled_weight_at(number))
             total.sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            descent.step(learning_rate_at(number))
             average.update(model)
             record.add(step, total, terms)
         for row, stream, order in zip(record.columns["total"].unbind(dim=1), streams, orders, strict=True):

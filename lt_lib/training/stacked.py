@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lt_lib.training.descent import Descent
 from lt_lib.training.loop import History, Order, _require_finite, shuffled
 
 MemberLoss = Callable[[Tensor, Tensor], Tensor]
@@ -80,13 +81,11 @@ def fit_stacked(
     if len(sizes) != 1:
         raise ValueError(f"`members` must have equally many samples, got {sorted(sizes)}.")
     orders = [member.order_at or shuffled(sizes.copy().pop()) for member in members]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate_at(0), momentum=momentum, foreach=True)
+    descent = Descent(parameters, momentum=momentum)
     histories = [History() for _ in members]
     logits = None
     started = time.perf_counter()
     for epoch in range(epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(epoch)
         picked = torch.stack(
             [member.indices[order(epoch, member.rng)] for member, order in zip(members, orders, strict=True)]
         )
@@ -97,8 +96,7 @@ def fit_stacked(
             targets = pool_targets[batch]
             values = torch.cat([loss(outputs[part], targets[part]) for loss, part in groups])
             values.sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            descent.step(learning_rate_at(epoch))
             steps.append(values.detach())
         losses = torch.stack(steps, dim=1)  # (members, steps)
         for history, row, order in zip(histories, losses, picked, strict=True):
