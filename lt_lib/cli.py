@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lt_lib import data
 from lt_lib.batch import _commands as batch_commands
 
 
@@ -28,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from lt_lib import data
+
     rows = data.overview(options.root or None)
     width = max(len(name) for name, _, _ in rows)
     for name, state, description in rows:
@@ -36,6 +37,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
+    from lt_lib import data
+
     if options.name in data.extra_names():
         found = data.load_extra(options.name, root=options.root or None, download=True)
         print(f"{options.name}: {len(found.split)} further samples, {len(found.class_names)} classes")
@@ -47,6 +50,8 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from lt_lib import data
+
     report = data.check(options.name, root=options.root or None)
     print(f"{report.name}: {report.status}")
     for detail in report.details:

@@ -163,6 +163,13 @@ def run_python(code: str, cwd: Path) -> str:
     return done.stdout
 
 
+def test_the_command_starts_without_the_numerical_libraries(tmp_path):
+    code = (
+        "import sys, lt_lib.cli\nprint([m for m in ('numpy', 'jaxtyping', 'yaml', 'distributed') if m in sys.modules])"
+    )
+    assert run_python(code, tmp_path).strip() == "[]"
+
+
 def test_numpy_units_import_without_torch(repository, tmp_path):
     names = [u for u in ("counts", "theory", "claims", "batch") if list((repository / "lt_lib").glob(f"{u}*"))]
     modules = {f"lt_lib.{name}" for name in names}
