@@ -4,6 +4,7 @@ from lt_lib.data.base import Dataset, MissingDataError, Split, data_hash, data_r
 from lt_lib.data.extra import Extra, extra_names, load_extra
 from lt_lib.data.gaussian import GaussianWorld, gaussian_world
 from lt_lib.data.image_files import ImageFiles, ImageFileSet, image_file_names, load_image_files
+from lt_lib.data.made_up_images import write_made_up_images
 from lt_lib.data.protocols import PROTOCOLS, Protocol, SemiSplit, labelled_counts, make_split, one_protocol, tabulate
 from lt_lib.data.sets import CheckReport, check, describe, load, names, overview
 from lt_lib.data.splits import holdout_indices, long_tail_indices, split_hash
@@ -39,4 +40,5 @@ __all__ = [
     "overview",
     "split_hash",
     "tabulate",
+    "write_made_up_images",
 ]

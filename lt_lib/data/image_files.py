@@ -21,8 +21,10 @@ _DESCRIPTIONS = {
     "inaturalist:2021": "2.8 million images of 10,000 species, iNaturalist 2021, decoded batch by batch, the user's",
     "imagenet": "1.3 million photographs in 1,000 classes, ILSVRC 2012, decoded batch by batch, the user's",
     "imagenet_lt": "115,846 of them, ImageNet-LT: three list files beside the tree of imagenet, the user's",
+    "made_up": "100 small made-up pictures in 4 classes, as iNaturalist 2018 has them, decoded batch by batch, made",
 }
 INATURALIST_FOLDER, IMAGENET_FOLDER = "inaturalist", "imagenet"
+MADE_UP = "made_up"  # the collection and its folder, see `made_up_images`
 # Version -> the image folder as torchvision names it, and as the archive does.
 _IMAGES = {"2017": ("2017", "train_val_images"), "2018": ("2018", "train_val2018")}
 # Channel mean and deviation that the code of the class-balanced loss subtracts and divides by, on the scale 0 … 1.
@@ -152,6 +154,7 @@ def load_image_files(name: str, root: str | os.PathLike[str] | None = None) -> I
     - ``inaturalist/2021_train/<class>/*.jpg`` and ``inaturalist/2021_valid/…``; the folders are the split.
     - ``imagenet/train/<synset>/*`` and ``imagenet/val/<synset>/*``; for ``imagenet_lt`` also its three list files
       ``imagenet/ImageNet_LT_{train,val,test}.txt``, one line ``path label`` per image.
+    - ``made_up/``, as ``inaturalist/`` of 2018; `write_made_up_images` writes it.
 
     Args:
         name: a collection, see `image_file_names`; ``inaturalist`` is the version of 2018.
@@ -183,7 +186,17 @@ def load_image_files(name: str, root: str | os.PathLike[str] | None = None) -> I
         return _imagenet_lt(place / IMAGENET_FOLDER)
     if _version(name) == "2021":
         return _inaturalist_2021(name, place / INATURALIST_FOLDER)
-    return _inaturalist(name, place / INATURALIST_FOLDER)
+    return _inaturalist(name, place / _folder_of(name))
+
+
+def archive_folder(version: str) -> str:
+    """Name of the image folder in the archive of iNaturalist 2017 or 2018, which its annotations hold.
+
+    Example:
+        >>> archive_folder("2018")
+        'train_val2018'
+    """
+    return _IMAGES[version][1]
 
 
 def are_on_disk(name: str, root: Path) -> bool:
@@ -216,10 +229,16 @@ def _version(name: str) -> str:
     return name.partition(":")[2] or "2018"
 
 
+def _folder_of(name: str) -> str:
+    return MADE_UP if name == MADE_UP else INATURALIST_FOLDER
+
+
 def _how_to_get(name: str) -> str:
     if name.startswith("imagenet"):
         lists = f", and the list files of ImageNet-LT into {IMAGENET_FOLDER}/" if name == "imagenet_lt" else ""
         return f"unpack ILSVRC 2012 into {IMAGENET_FOLDER}/train/<synset> and {IMAGENET_FOLDER}/val/<synset>{lists}"
+    if name == MADE_UP:
+        return "have lt_lib.data.write_made_up_images(root) write it"
     version = _version(name)
     if version == "2021":
         return f"let torchvision.datasets.INaturalist fetch 2021_train and 2021_valid into {INATURALIST_FOLDER}/"
@@ -237,9 +256,9 @@ def _missing(name: str, root: Path) -> list[str]:
     elif _version(name) == "2021":
         folders, lists = [f"{INATURALIST_FOLDER}/2021_train", f"{INATURALIST_FOLDER}/2021_valid"], []
     else:
-        version = _version(name)
-        folders = [f"{INATURALIST_FOLDER}/{_images_folder(root / INATURALIST_FOLDER, version)}"]
-        lists = [f"{INATURALIST_FOLDER}/{part}{version}.json" for part in ("train", "val")]
+        version, folder = _version(name), _folder_of(name)
+        folders = [f"{folder}/{_images_folder(root / folder, version)}"]
+        lists = [f"{folder}/{part}{version}.json" for part in ("train", "val")]
     missing = [f"{folder}/" for folder in folders if not (root / folder).is_dir()]
     return missing + [file for file in lists if not (root / file).is_file()]
 
