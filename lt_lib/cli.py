@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lt_lib.batch import _commands as batch_commands
@@ -92,8 +93,10 @@ def _train_large(options: argparse.Namespace) -> int:
         )
         print(line, f"({history.seconds:.0f} s)", flush=True)
 
-    result = run_large(config, folder=options.out, stop_after=options.stop_after, report=report)
+    out = Path(options.out)
+    result = run_large(config, checkpoint=out / "checkpoint.pt", stop_after=options.stop_after, report=report)
     if result is not None:
+        result.save(out)
         print(f"{config.method} on {config.dataset}: top-1 error {1 - result.accuracy_last:.2%}, ", end="")
         print(f"top-5 error {1 - result.top5_last:.2%}, mean recall {result.mean_recall_last:.2%}")
         print(f"wrote {options.out}/result.json")

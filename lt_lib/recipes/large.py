@@ -131,7 +131,8 @@ def load_large_result(folder: str | os.PathLike) -> LargeResult:
 def run_large(
     config: LargeConfig,
     *,
-    folder: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    files: ImageFileSet | None = None,
     stop_after: int | None = None,
     report: Callable[[training.History], None] | None = None,
 ) -> LargeResult | None:
@@ -143,8 +144,9 @@ def run_large(
 
     Args:
         config: what to run.
-        folder: where the state after every epoch (`checkpoint.pt`) and, at the end, `result.json` go; a run that the
-            folder already holds is continued. None keeps nothing.
+        checkpoint: file for the state after every epoch, which the first process writes; an existing one is continued.
+            None keeps nothing.
+        files: the images of `config.dataset`, if they are listed already.
         stop_after: leave after this many finished epochs in all; None to finish.
         report: called in the first process with the history after every epoch.
 
@@ -162,10 +164,10 @@ def run_large(
         precision = "bfloat16" if training.computes_bfloat16(device) else "float32"
     fabric = training.make_fabric(device, precision, num_devices=config.num_devices)
     fabric.launch()
-    files = load_image_files(config.dataset, config.data_root or None)
+    files = files or load_image_files(config.dataset, config.data_root or None)
     model = build_large_model(config, files.num_classes).to(memory_format=torch.channels_last)
     place = str(fabric.device)
-    prepare = _standardise(files, place)
+    prepare = _standardise(files, place, torch.float64 if precision == "float64" else torch.float32)
     held = {"test": files.test} | ({"validation": files.validation} if files.validation is not None else {})
     evaluation = {
         name: (_stream(config, part, fabric, crop="centre"), torch.from_numpy(part.targets))
@@ -188,7 +190,7 @@ def run_large(
         micro_batch=config.micro_batch,
         evaluation=evaluation,
         evaluate_every=config.evaluate_every,
-        checkpoint=None if folder is None else Path(folder) / "checkpoint.pt",
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         identity=f"{config.hash()}-{files.hash()[:12]}",
         stop_after=stop_after,
         report=report,
@@ -199,10 +201,7 @@ def run_large(
     hits = training.count_hits(model, *evaluation["test"], files.num_classes, **settings)
     if not fabric.is_global_zero:
         return None
-    result = _result(config, files, history, hits, device=device, precision=precision)
-    if folder is not None:
-        result.save(folder)
-    return result
+    return _result(config, files, history, hits, device=device, precision=precision)
 
 
 def build_large_model(config: LargeConfig, num_classes: int) -> nn.Module:
@@ -282,11 +281,11 @@ def _stream(config: LargeConfig, files: ImageFiles, fabric: Any, *, crop: str) -
     )
 
 
-def _standardise(files: ImageFileSet, device: str) -> Callable[[Tensor], Tensor]:
+def _standardise(files: ImageFileSet, device: str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     mean, deviation = (
         torch.tensor(values, dtype=torch.float32, device=device) for values in (files.channel_mean, files.channel_std)
     )
-    return lambda images: augment.normalise(images, mean, deviation)
+    return lambda images: augment.normalise(images, mean, deviation).to(dtype)
 
 
 def _result(

@@ -25,7 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "normalization": ("batch", "weights"),
     "schedule": tuple(SCHEDULES),
     "decay_on": ("all", "kernels"),
-    "precision": ("auto", "float32", "bfloat16"),
+    "precision": ("auto", "float64", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
 }
 # Where and how the run is placed. `micro_batch` and `num_devices` cut the batch that batch normalisation sees, as the
@@ -44,33 +44,33 @@ class LargeConfig:
     data_root: str = ""  # folder of the data sets; empty: LT_DATA, else data/
     profile: str = "paper"  # label of the cost class: quick, small or paper
     depth: int = 50  # of the residual network: 18, 50, 101 or 152
-    image_size: int = 224  # side of the square that the network sees, in pixels
-    crop: str = "area"  # area: random resized part; shorter_side: random square of the resized image
+    image_size: int = 224  # side of the square that the network sees, in pixels, >= 16
+    crop: str = "area"  # area or shorter_side: random part, resized, or random square of the resized image
     loss: str = "softmax"  # see lt_lib.recipes.config.LOSSES
     gamma: float = 0.5  # focal exponent, >= 0 (focal losses)
-    max_margin: float = 0.3  # largest margin (ldam, hinge)
-    scale: float = 30.0  # factor on cosine logits (ldam)
-    tau: float = 1.0  # strength of logit adjustment
-    weighting: str = "none"  # class weights of the loss
-    beta: float = 0.999  # effective-number parameter of the weighting
-    normalization: str = "batch"  # divide a weighted batch by its size or by its weights
-    defer_until: float = 0.0  # fraction of the run before the weighting starts
-    epochs: int = 90  # passes over the training images
-    batch_size: int = 1024  # images per step over all devices
-    base_learning_rate: float = 0.1  # after warm-up, per 256 images of a batch
-    schedule: str = "three_steps"  # three_steps: a tenth at 1/3, 2/3, 8/9; two_steps: at 1/3, 2/3; cosine: down to 0
-    warmup: float = 5 / 90  # fraction of the run with a rising rate
-    momentum: float = 0.9  # of SGD
+    max_margin: float = 0.3  # largest margin, >= 0 (ldam, hinge)
+    scale: float = 30.0  # factor on cosine logits, > 0 (ldam)
+    tau: float = 1.0  # strength of logit adjustment, >= 0
+    weighting: str = "none"  # none, inverse, inverse_sqrt or effective_number: class weights of the loss
+    beta: float = 0.999  # effective-number parameter of the weighting, in [0, 1]
+    normalization: str = "batch"  # batch or weights: what a weighted batch is divided by, its size or its weights
+    defer_until: float = 0.0  # fraction of the run before the weighting starts, in [0, 1]
+    epochs: int = 90  # passes over the training images, >= 1
+    batch_size: int = 1024  # images per step over all devices, >= 1
+    base_learning_rate: float = 0.1  # after warm-up, per 256 images of a batch, > 0
+    schedule: str = "three_steps"  # three_steps, two_steps or cosine: a tenth at 1/3, 2/3, 8/9; at 1/3, 2/3; down to 0
+    warmup: float = 5 / 90  # fraction of the run with a rising rate, in [0, 1]
+    momentum: float = 0.9  # of SGD, in [0, 1]
     nesterov: bool = True  # gradient ahead of the momentum
-    weight_decay: float = 1e-4  # coefficient of the squared norm / 2
-    decay_on: str = "kernels"  # kernels: neither batch normalisation nor biases; all
-    seed: int = 0  # initial weights, order, crops
-    evaluate_every: int = 1  # epochs between evaluations
-    precision: str = "auto"  # auto: bfloat16 where the hardware has it, else float32
+    weight_decay: float = 1e-4  # coefficient of the squared norm / 2, >= 0
+    decay_on: str = "kernels"  # all or kernels: with or without batch normalisation and biases
+    seed: int = 0  # initial weights, order, crops, >= 0
+    evaluate_every: int = 1  # epochs between evaluations, >= 1
+    precision: str = "auto"  # auto, float64, float32 or bfloat16; auto: bfloat16 if the hardware has it, else float32
     device: str = "auto"  # auto, cpu or cuda
-    num_devices: int = 1  # processes for data-parallel training
-    workers: int = 8  # processes that decode images, for each device
-    micro_batch: int = 0  # images per forward pass on a device, to fit its memory; 0: all at once
+    num_devices: int = 1  # processes for data-parallel training, >= 1
+    workers: int = 8  # processes that decode images, for each device, >= 0; 0: none besides the training
+    micro_batch: int = 0  # images per forward pass on a device, to fit its memory, >= 0; 0: all at once
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -57,13 +57,16 @@ def train_linear(processes, data_root, target):
 def main(processes, data_root, target):
     train_linear(processes, data_root, target / "linear")
     chosen = config(data_root, processes)
-    whole = run_large(chosen, folder=target / "whole")
-    assert run_large(chosen, folder=target / "broken", stop_after=2) is None
-    assert not (target / "broken" / "result.json").exists()
-    assert len(torch.load(target / "broken" / "checkpoint.pt")["history"]["train_loss"]) == 2
-    run_large(chosen, folder=target / "broken")
+    whole = run_large(chosen, checkpoint=target / "whole" / "checkpoint.pt")
+    state = target / "broken" / "checkpoint.pt"
+    assert run_large(chosen, checkpoint=state, stop_after=2) is None
+    assert len(torch.load(state)["history"]["train_loss"]) == 2
+    resumed = run_large(chosen, checkpoint=state)
     first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-    assert (whole is not None) == first
+    assert (whole is not None) == (resumed is not None) == first
+    if first:
+        whole.save(target / "whole")
+        resumed.save(target / "broken")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def test_devices_of_the_command_reach_the_placement(tmp_path, monkeypatch):
     assert cli.main(["train-large", "cb-inat18", "--out", str(tmp_path), "--devices", "4"]) == 0
     config, options = seen[0]
     assert config == large_preset("cb-inat18", num_devices=4)
-    assert (options["folder"], options["stop_after"]) == (str(tmp_path), None)
+    assert (options["checkpoint"], options["stop_after"]) == (tmp_path / "checkpoint.pt", None)
 
 
 def test_the_command_names_what_is_missing_or_wrong(tmp_path, capsys):
@@ -258,6 +258,12 @@ def test_the_settings_reach_the_loop(tmp_path, monkeypatch):
     assert [group["weight_decay"] for group in seen["parameters"]] == [1e-4, 0.0]
     assert [seen[name] for name in ("momentum", "nesterov", "evaluate_every")] == [0.8, True, 4]
     assert seen["stream"].seed == 3
+    assert seen["prepare"](images).dtype == torch.float32
+    listed = load_image_files("inaturalist", tmp_path)
+    run_large(base.changed(precision="float64", data_root="nowhere"), files=listed, stop_after=1)
+    assert seen["prepare"](images).dtype == torch.float64
+    assert seen["fabric"].setup(seen["model"]).module.head.weight.dtype == torch.float64
+    assert seen["stream"].files is listed.train
 
 
 def test_heads_start_as_their_losses_ask():
