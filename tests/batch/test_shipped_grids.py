@@ -8,12 +8,17 @@ import pytest
 from lt_lib import counts
 from lt_lib.batch.grid import load_grid
 from lt_lib.batch.plan import make_plan
+from lt_lib.claims.published import published
 from lt_lib.data.extra import CINIC_SPLITS
 from lt_lib.recipes import (
+    LARGE_METHODS,
+    LARGE_PRESETS,
+    LargeConfig,
     PretrainConfig,
     RunConfig,
     SelfTrainConfig,
     SemiConfig,
+    large_preset,
     method_config,
     method_name,
     preset,
@@ -34,12 +39,17 @@ SIZES = {
     "self-training-pool-ratio": 3 * (5 + 1),
     "ssp": 3 * 2 * 3 * 3 * 3,
     "ssp-small": 3 * 3,
+    "cb-large": 3 * 3 * (3 + 3 + 3 + 1),
+    "ldam-inat18": 3 * 4,
+    "imagenet-lt": 3,
 }
+LARGE = ("cb-large", "ldam-inat18", "imagenet-lt")
 UNITS = {
     "900_run": RunConfig,
     "910_run_semi": SemiConfig,
     "915_run_self_training": SelfTrainConfig,
     "920_run_pretrain": PretrainConfig,
+    "930_run_large": LargeConfig,
 }
 
 
@@ -194,3 +204,53 @@ def test_the_small_grids_hold_the_control(repository, name):
         assert by_label["fixmatch equal-compute"].steps == by_label["crest"].steps == by_label["crest+"].steps
     else:
         assert {c.control() for c in configs} <= set(configs)
+
+
+def large_cell(config):
+    return config.dataset, config.method, config.depth, config.image_size
+
+
+def test_the_large_class_balanced_grid_has_the_cells_of_the_published_table_and_one_control(repository):
+    configs = configurations(repository, "cb-large")
+    names = {"inaturalist2017": "inaturalist:2017", "inaturalist2018": "inaturalist", "ilsvrc2012": "imagenet"}
+    cells = set()
+    for row in published("cb_large").itertuples():
+        depth, size = row.setting.removeprefix("ResNet-").split(", ")
+        method = {"plain softmax": "ERM", "class_balanced focal": "CB-focal"}[f"{row.method} {row.loss}"]
+        cells.add((names[row.dataset], method, int(depth), int(size.partition("×")[0])))
+    assert len(cells) == 27
+    controls = {(dataset, "Focal", 50, 224) for dataset in names.values()}
+    for seed in range(3):
+        assert {large_cell(config) for config in configs if config.seed == seed} == cells | controls
+
+
+def test_the_ldam_grid_has_the_rows_that_the_published_table_does_not_copy(repository):
+    rows = published("ldam_inat18")
+    own = set(rows[rows.inherited_from.isna()].method) | {"ERM-SGD"}
+    names = {"ERM-SGD": "ERM", "ERM-DRW": "DRW", "LDAM-SGD": "LDAM", "LDAM-DRW": "LDAM-DRW"}
+    for seed in range(3):
+        configs = [config for config in configurations(repository, "ldam-inat18") if config.seed == seed]
+        assert {config.method for config in configs} == {names[row] for row in own}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_every_point_of_the_large_grids_is_its_preset(repository, name):
+    presets = {
+        values["dataset"]: key for key, values in LARGE_PRESETS.items() if key.startswith(name.partition("-")[0])
+    }
+    found = configurations(repository, name)
+    assert {config.dataset for config in found} == set(presets)
+    for config in found:
+        assert config.method in LARGE_METHODS
+        free = {key: getattr(config, key) for key in ("depth", "image_size", "seed", "micro_batch")}
+        assert config == large_preset(presets[config.dataset], config.method, **free)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_large_grids_say_what_they_cost_and_take_a_gpu_with_cores_that_decode(repository, name):
+    grid = load_grid(grids(repository)[name])
+    assert "ot as in the paper" in grid.text
+    assert "rithmetic, not measured" in grid.text
+    assert f"lt-lib batch notebooks/grids/{name}.yaml" in grid.text
+    assert (grid.resources.gpus, grid.resources.cpus) == (1, configurations(repository, name)[0].workers)
+    assert grid.estimate < grid.limits.run_timeout / 4
