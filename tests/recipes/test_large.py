@@ -76,7 +76,7 @@ def test_two_processes_train_stop_resume_and_evaluate_as_one_does(tmp_path, repo
     stream = large._stream(whole.config, files.test, fabric, crop="centre")
     alone = training.count_hits(
         model, stream, torch.from_numpy(files.test.targets), files.num_classes,
-        prepare=large._standardise(files, "cpu"), fabric=fabric,
+        prepare=large._standardise(files, "cpu", torch.float32), fabric=fabric,
     )  # fmt: skip
     assert alone.samples.tolist() == list(SIZES["val"]) == whole.test_counts
     np.testing.assert_array_equal(alone.recall, whole.recall)
