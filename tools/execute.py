@@ -112,7 +112,7 @@ def compare(
         command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}"]
         command += ["-o", "addopts=--strict-markers"]  # without the switch that keeps nbval away from unit tests
         command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", f"--nbval-sanitize-with={SANITIZE}"]
-        # All cells of a notebook share one kernel, so they must stay in one worker. Long notebooks first, see `figures`.
+        # All cells of a notebook share one kernel, so they must stay in one worker. Long ones come first.
         command += ["-p", "no:python", "-q", f"-n{workers}", "--dist=loadscope", "--no-loadscope-reorder"]
         command += ["--durations=10", *options, *(str(path) for path in reversed(paths))]
         environment = {**os.environ, **QUICK_ENVIRONMENT, "LT_OUT": out}
