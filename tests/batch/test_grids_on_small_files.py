@@ -1,4 +1,4 @@
-"""One run of each grid on CIFAR-100 and SVHN, from small files in the authors' formats to its row."""
+"""Runs of the grids without all labels on CIFAR-100 and SVHN, from small files in the authors' formats to a row."""
 
 from dataclasses import replace
 
@@ -50,21 +50,6 @@ def assert_row(row, dataset, classes, method):
     assert sum(name.startswith("recall_") and name[7:].isdigit() for name in row) == classes
     for score in ("accuracy_last", "accuracy_best_on_test"):
         assert 0 <= row[score] <= 1
-
-
-@pytest.mark.parametrize(
-    ("grid", "method", "wanted"),
-    [
-        ("cb-table", "CB-focal", {"loss": "focal", "beta": 0.999, "gamma": 1.0, "weighting": "effective_number"}),
-        ("ldam-long-tailed", "LDAM-DRW", {"loss": "ldam", "defer_until": 0.8, "margin_rule": "ldam"}),
-        ("ldam-step", "CB RS", {"loss": "softmax", "sampling": "effective_number", "defer_until": 0.0}),
-    ],
-)
-def test_a_run_with_labels_on_cifar100(repository, cifar100, grid, method, wanted):
-    config = point(repository, grid, recipes.RunConfig, dataset="cifar100", **wanted)
-    row = recipes.run(replace(config, model="resnet8", data_root=cifar100)).to_row()
-    assert_row(row, "cifar100", 100, method)
-    assert row["imbalance_type"] == ("step" if grid == "ldam-step" else "exponential")
 
 
 def test_a_run_with_pretraining_on_cifar100(repository, cifar100):

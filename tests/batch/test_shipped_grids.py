@@ -1,6 +1,6 @@
 """The grids that ship: they hold what their table has, with values that a run accepts."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -30,6 +30,8 @@ SIZES = {
     "cb-table": 3 * (2 * 5 * 5 * 5 + 2 * 5),
     "ldam-long-tailed": 3 * 2 * (12 + 10),
     "ldam-step": 3 * 2 * (12 + 10),
+    "later-methods": 3 * 2 * 2 * 2,
+    "decoupling": 3 * 2 * 2 * 3,
     "imdb": 3 * 4,
     "imdb-small": 3 * 4,
     "crest": 10 * 5 * 4,
@@ -92,6 +94,26 @@ def test_the_ldam_grids_hold_every_method_of_the_table(repository, name, kind):
         assert named <= methods
         assert ({"HG-DRS", "LDAM-HG-DRS"} <= methods) == (dataset == "cifar10")
         assert len(methods) == (12 if dataset == "cifar10" else 10)
+
+
+def test_the_later_methods_share_their_protocol_with_the_ldam_grids(repository):
+    pairs = {
+        (config.imbalance_type, config.imbalance_ratio, config.seed): config
+        for name in ("ldam-long-tailed", "ldam-step")
+        for config in configurations(repository, name)
+        if config.dataset == "cifar10" and method_name(config) == "ERM"
+    }
+    found = set(configurations(repository, "later-methods"))
+    assert found == {
+        replace(config, loss=loss) for config in pairs.values() for loss in ("balanced_softmax", "logit_adjusted")
+    }
+    decoupled = configurations(repository, "decoupling")
+    for config in decoupled:
+        paired = pairs[config.imbalance_type, config.imbalance_ratio, config.seed]
+        different = {f.name for f in fields(paired) if getattr(config, f.name) != getattr(paired, f.name)}
+        assert different == {"validation_per_class"}
+        assert config.pretext == "none"
+    assert {config.classifier for config in decoupled} == {"head", "crt", "tau"}
 
 
 @pytest.mark.parametrize("name", ["imdb", "imdb-small"])
