@@ -39,6 +39,29 @@ def draw(table: pd.DataFrame, name: str = "figure", alt: str = "Errors rise.", *
     plotting.show_figure(fig, name, table, alt, **options)
 
 
+# Files
+
+
+def test_axes_are_placed_once_and_alike_in_both_files(table, tmp_path, monkeypatch):
+    with plotting.style():
+        fig, ax = plt.subplots()
+        ax.set_ylabel("three\nlines of\nlabel")
+    engine, calls, places = fig.get_layout_engine(), [], []
+    execute, savefig = engine.execute, fig.savefig
+    monkeypatch.setattr(engine, "execute", lambda figure: (calls.append(figure), execute(figure)))
+
+    def save(*args, **options):
+        savefig(*args, **options)
+        places.append(ax.get_position().bounds)
+
+    monkeypatch.setattr(fig, "savefig", save)
+    before = ax.get_position().bounds
+    with plt.rc_context({"figure.autolayout": True}):
+        plotting.show_figure(fig, "placed", table, "Errors rise.", out_dir=tmp_path)
+    assert calls == [fig]
+    assert places[0] == places[1] != before
+
+
 # Styles
 
 

@@ -12,6 +12,9 @@ def main() -> int:
     # Only now: what the checks of notebooks load would else bring the libraries along.
     from tools.execute import run_notebook
 
+    if len(sys.argv) != 3:
+        print("usage: python -m tools.run NOTEBOOK TARGET", file=sys.stderr)
+        return 2
     notebook, target = map(Path, sys.argv[1:])
     try:
         run_notebook(notebook, target, {})

@@ -102,9 +102,10 @@ def show_figure(
     }
     svg, png = io.BytesIO(), io.BytesIO()
     fig.savefig(png, format="png", metadata={"Title": name, "Software": None, **provenance})
-    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "figure.constrained_layout.use": False}):
-        # Axes are placed once: it takes as long as to draw them, and both files shall have them in the same places.
+    # Axes are placed once: it takes as long as to draw them, and both files shall have them in the same places.
+    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
         fig.set_layout_engine(None)
+    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         # SVG metadata has a fixed vocabulary, hence one field with everything; the date would change the bytes.
         fig.savefig(
             svg,

@@ -156,7 +156,8 @@ def run_large(
     Raises:
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: the checkpoint is damaged or of another configuration.
-        ValueError, MissingDataError: a name or a number that does not fit, data that is not there, a damaged image.
+        ValueError, MissingDataError: a name or a number that does not fit, files of another data set, data that is not
+            there, a damaged image.
     """
     device = training.resolve_device(config.device)
     precision = config.precision
@@ -165,6 +166,8 @@ def run_large(
     fabric = training.make_fabric(device, precision, num_devices=config.num_devices)
     fabric.launch()
     files = files or load_image_files(config.dataset, config.data_root or None)
+    if files.name != config.dataset:
+        raise ValueError(f"`files` must be those of {config.dataset!r}, got those of {files.name!r}.")
     model = build_large_model(config, files.num_classes).to(memory_format=torch.channels_last)
     place = str(fabric.device)
     prepare = _standardise(files, place, torch.float64 if precision == "float64" else torch.float32)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from lt_lib._checks import check_fraction, check_real
+
 
 class Descent:
     r"""Descent with momentum, step by step as `torch.optim.SGD` with `foreach=True`.
@@ -20,7 +22,11 @@ class Descent:
     Args:
         groups: dictionaries with `params` and, if their weights decay, `weight_decay`.
         momentum: m in [0, 1].
-        nesterov: whether the gradient looks ahead along the momentum.
+        nesterov: whether the gradient looks ahead along the momentum, which must be there.
+
+    Raises:
+        TypeError: `params` is a single tensor.
+        ValueError: another entry in a group, a parameter that is there twice, or a number out of range.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(1))
@@ -33,8 +39,13 @@ class Descent:
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]], *, momentum: float, nesterov: bool = False) -> None:
-        self.momentum, self.nesterov = momentum, nesterov
-        self._groups = [(list(group["params"]), float(group.get("weight_decay", 0.0))) for group in groups]
+        self.momentum, self.nesterov = check_fraction(momentum, "momentum"), nesterov
+        if nesterov and momentum == 0:
+            raise ValueError("`nesterov` must be False without momentum, got True.")
+        self._groups = [_group(**group) for group in groups]
+        everything = [parameter for parameters, _ in self._groups for parameter in parameters]
+        if len(set(everything)) != len(everything):
+            raise ValueError("`groups` must hold every parameter once, got one that is there twice.")
         self._velocity: dict[Tensor, Tensor | None] = {}
 
     @torch.no_grad()
@@ -64,3 +75,11 @@ class Descent:
             self._velocity.update(zip(moved, velocities, strict=True))
             for parameter in moved:
                 parameter.grad = None
+
+
+def _group(params: Any, weight_decay: float = 0.0, **others: Any) -> tuple[list[Tensor], float]:
+    if others:
+        raise ValueError(f"`groups` must hold `params` and `weight_decay`, got {', '.join(sorted(others))}.")
+    if isinstance(params, Tensor):
+        raise TypeError("`params` must be a sequence of tensors, got a tensor.")
+    return list(params), check_real(weight_decay, "weight_decay", minimum=0.0)

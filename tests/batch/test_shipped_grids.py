@@ -30,7 +30,7 @@ SIZES = {
     "cb-table": 3 * (2 * 5 * 5 * 5 + 2 * 5),
     "ldam-long-tailed": 3 * 2 * (12 + 10),
     "ldam-step": 3 * 2 * (12 + 10),
-    "later-methods": 3 * 2 * 2 * 2,
+    "later-methods": 3 * 2 * 2 * 3,
     "decoupling": 3 * 2 * 2 * 3,
     "imdb": 3 * 4,
     "imdb-small": 3 * 4,
@@ -104,9 +104,9 @@ def test_the_later_methods_share_their_protocol_with_the_ldam_grids(repository):
         if config.dataset == "cifar10" and method_name(config) == "ERM"
     }
     found = set(configurations(repository, "later-methods"))
-    assert found == {
-        replace(config, loss=loss) for config in pairs.values() for loss in ("balanced_softmax", "logit_adjusted")
-    }
+    # At tau 1 the two losses are one.
+    losses = ({"loss": "balanced_softmax"}, *({"loss": "logit_adjusted", "tau": tau} for tau in (0.5, 2.0)))
+    assert found == {replace(config, **loss) for config in pairs.values() for loss in losses}
     decoupled = configurations(repository, "decoupling")
     for config in decoupled:
         paired = pairs[config.imbalance_type, config.imbalance_ratio, config.seed]

@@ -266,6 +266,13 @@ def test_the_settings_reach_the_loop(tmp_path, monkeypatch):
     assert seen["stream"].files is listed.train
 
 
+def test_files_of_another_data_set_are_refused(tmp_path):
+    image_trees.write_inaturalist(tmp_path, **SIZES)
+    files = load_image_files("inaturalist", tmp_path)
+    with pytest.raises(ValueError, match="`files` must be those of 'imagenet', got those of 'inaturalist'"):
+        run_large(large_preset("cb-ilsvrc", **TINY), files=files)
+
+
 def test_heads_start_as_their_losses_ask():
     focal = build_large_model(LargeConfig(depth=18, loss="focal"), 100).head
     assert focal.bias.tolist() == pytest.approx([-np.log(99)] * 100)

@@ -58,6 +58,29 @@ def test_a_parameter_without_gradient_keeps_value_and_velocity():
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("groups", "options", "error", "message"),
+    [
+        (lambda w: [{"params": w}], {"momentum": 1.5}, ValueError, "`momentum` must be"),
+        (lambda w: [{"params": w}], {"momentum": -0.1}, ValueError, "`momentum` must be"),
+        (
+            lambda w: [{"params": w}],
+            {"momentum": 0.0, "nesterov": True},
+            ValueError,
+            "`nesterov` must be False without",
+        ),
+        (lambda w: [{"params": w[0]}], {"momentum": 0.9}, TypeError, "`params` must be a sequence of tensors"),
+        (lambda w: [{"params": w, "weight_decay": -1.0}], {"momentum": 0.9}, ValueError, "`weight_decay` must be"),
+        (lambda w: [{"params": w, "lr": 0.1}], {"momentum": 0.9}, ValueError, "must hold `params` and .*, got lr"),
+        (lambda w: [{"params": [w[0], w[0]]}], {"momentum": 0.9}, ValueError, "must hold every parameter once"),
+        (lambda w: [{"params": w}, {"params": w[1:]}], {"momentum": 0.9}, ValueError, "must hold every parameter once"),
+    ],
+)
+def test_bad_input_is_named(groups, options, error, message):
+    with pytest.raises(error, match=message):
+        Descent(groups(weights()), **options)
+
+
 def test_a_stack_trains_without_the_compiler():
     program = """
 import sys, torch
