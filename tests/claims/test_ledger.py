@@ -134,7 +134,7 @@ def test_the_stored_table_is_of_this_ledger_and_this_code(repository):
     assert "broken" not in {line["verdict"] for line in table.values()}
 
 
-# Rows that take more than two seconds each, nine tenths of the time of all. Their notebooks judge them too, and the gate
+# Rows that take more than two seconds each, nine tenths of the time of all. Notebooks judge them too, and the gate
 # runs those again; `test_stored_verdicts.py` holds what they print against the table.
 SLOW = {6, 50, 56, 59, 75, 84, 87, 88}
 
