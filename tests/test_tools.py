@@ -276,6 +276,14 @@ def test_paths_with_braces_are_refused(tmp_path):
         execute.run_notebook(GOOD, tmp_path / "{x}.ipynb", {})
 
 
+def test_notebooks_with_higher_numbers_start_first():
+    assert [path.name for path in execute.longest_first([Path("010_a"), Path("120_b"), Path("030_c")])] == [
+        "120_b",
+        "030_c",
+        "010_a",
+    ]
+
+
 def run_tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "tools.notebooks", *arguments]
     variables = {**os.environ, **execute.QUICK_ENVIRONMENT, **environment}
@@ -305,7 +313,8 @@ def test_a_failed_run_leaves_no_file_under_the_name_of_a_good_one(tmp_path, good
 def test_the_process_of_one_notebook_leaves_out_what_it_does_not_need(tmp_path, good):
     _set(good, 1, source="raise RuntimeError('broken on purpose')")
     nbformat.write(good, tmp_path / "a bad one.ipynb")
-    command = [sys.executable, "-m", "tools.run", str(tmp_path / "a bad one.ipynb"), str(tmp_path / "out.ipynb")]
+    command = [sys.executable, "-m", "tools.run", str(tmp_path / "a bad one.ipynb")]
+    command += ["--to", str(tmp_path / "out.ipynb")]
     variables = {**os.environ, **execute.QUICK_ENVIRONMENT, "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(command, cwd=execute.ROOT, env=variables, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
@@ -314,9 +323,6 @@ def test_the_process_of_one_notebook_leaves_out_what_it_does_not_need(tmp_path, 
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "papermill" in loaded
     assert not loaded & {"rfc3987_syntax.syntax_helpers", "botocore"}
-
-    usage = subprocess.run(command[:4], cwd=execute.ROOT, capture_output=True, text=True, timeout=100)
-    assert (usage.returncode, usage.stderr) == (2, "usage: python -m tools.run NOTEBOOK TARGET\n")
 
 
 # Index of figures

@@ -12,7 +12,7 @@ from pathlib import Path
 from lt_lib.batch.parameters import parse_text, read_parameters, unknown_name
 from tools.canonical import write_canonical
 from tools.check import all_problems, lecture_paths, notebook_paths, parameters_source, read_notebook, shown_figures
-from tools.execute import QUICK_ENVIRONMENT, ROOT, find_notebook, gate, run_notebook
+from tools.execute import QUICK_ENVIRONMENT, ROOT, find_notebook, gate, longest_first, run_notebook
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,15 +80,14 @@ def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
         # A training run leaves its results where runs lie; only lectures draw the figures of the companion.
         out = ROOT / "figures" if path in lectures else ROOT / "runs" / path.stem
         environment = {**os.environ, **QUICK_ENVIRONMENT, "LT_OUT": str(out)}
-        command = [sys.executable, "-m", "tools.run", str(path), str(_executed(path))]
+        command = [sys.executable, "-m", "tools.run", str(path), "--to", str(_executed(path))]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         line = f"{path.stem}: {'done' if done.returncode == 0 else 'FAILED'} in {time.perf_counter() - start:.0f} s"
         print(line, flush=True)
         return done.returncode, done.stderr
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        # The later lectures train longer. With the short ones last no core waits for the end of a long one.
-        results = list(pool.map(execute, reversed(paths)))
+        results = list(pool.map(execute, longest_first(paths)))
     failures = [stderr for code, stderr in results if code != 0]
     if failures:
         print("\n".join(failures), file=sys.stderr)

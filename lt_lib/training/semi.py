@@ -452,12 +452,13 @@ def _batch(
     The step is a number, or a tensor of one number: the latter can be part of a recorded step.
     """
     positions = order.labelled[step].flatten()
-    views = [weak(pool[stream.labelled[positions]], stream.rng)]
-    if rule is not None:
-        stored = pool[stream.unlabelled[order.unlabelled[step].flatten()]]
-        views.append(weak(stored, stream.rng))
-        if rule.student != "same":
-            views.append((strong if rule.student == "strong" else weak)(stored, stream.rng))
+    views = _views(
+        pool[stream.labelled[positions]],
+        None if rule is None else pool[stream.unlabelled[order.unlabelled[step].flatten()]],
+        rule,
+        lambda stored: weak(stored, stream.rng),
+        lambda stored: strong(stored, stream.rng),
+    )
     return views, stream.labels[positions]
 
 
@@ -466,15 +467,28 @@ def _stacked_views(
 ) -> list[Tensor]:
     """As the views of `_batch`, for all members: entries of the pool `(members, steps, batch)` are read at once."""
 
-    def views(stored: Tensor, view: View) -> Tensor:
-        return torch.stack([view(part, stream.rng) for part, stream in zip(stored, streams, strict=True)])
+    def by_member(view: View) -> Callable[[Tensor], Tensor]:
+        return lambda stored: torch.stack(
+            [view(part, stream.rng) for part, stream in zip(stored, streams, strict=True)]
+        )
 
-    seen = [views(pool[rows.labelled[:, step]], weak)]
-    if rule is not None:
-        stored = pool[rows.unlabelled[:, step]]
-        seen.append(views(stored, weak))
+    unlabelled = None if rule is None else pool[rows.unlabelled[:, step]]
+    return _views(pool[rows.labelled[:, step]], unlabelled, rule, by_member(weak), by_member(strong))
+
+
+def _views(
+    labelled: Tensor,
+    unlabelled: Tensor | None,
+    rule: Rule | None,
+    weak: Callable[[Tensor], Tensor],
+    strong: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Who sees what, in the order in which every generator draws."""
+    seen = [weak(labelled)]
+    if rule is not None and unlabelled is not None:
+        seen.append(weak(unlabelled))
         if rule.student != "same":
-            seen.append(views(stored, strong if rule.student == "strong" else weak))
+            seen.append((strong if rule.student == "strong" else weak)(unlabelled))
     return seen
 
 

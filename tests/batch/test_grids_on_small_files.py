@@ -64,8 +64,9 @@ def test_a_run_of_crest_on_cifar100(repository, cifar100):
     small = {"model": "wrn-10-1", "n_max": PER_CLASS, "generations": 2, "steps_per_epoch": 2, "unlabelled_ratio": 1}
     result = recipes.run_semi(replace(config, data_root=cifar100, **small))
     row = result.to_row()
-    assert row["dataset"] == "cifar100"
+    assert (row["dataset"], row["method"], row["profile"]) == ("cifar100", "crest+", "paper")
     assert 0 <= row["accuracy_last"] <= 1
+    assert row["config_hash"] == result.config.hash()
 
 
 def test_a_run_of_self_training_on_svhn_with_its_extra_images(repository, svhn):

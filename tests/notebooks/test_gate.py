@@ -76,7 +76,7 @@ def test_a_fresh_run_fails_each_cell_that_it_does_not_reproduce_and_no_other(dam
 
     path = damaged(all_three)
     assert check.problems(path) == []
-    done = execute.compare([GOOD, path], workers=0, options=("-rfp", "--color=no"), capture=True)
+    done = execute.compare([path, GOOD], workers=0, options=("-rfp", "--color=no"), capture=True)
     assert done.returncode == 1, done.stdout + done.stderr
     summary = done.stdout[done.stdout.index("short test summary") :]
     assert re.findall(r"^FAILED (.*)::Cell (\d)", summary, flags=re.MULTILINE) == [("", "1"), ("", "2"), ("", "3")]
