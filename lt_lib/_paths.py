@@ -1,6 +1,7 @@
 """Where the source tree lies, for everything whose place is relative to it, and files that are never half-written."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -17,8 +18,11 @@ def source_tree() -> Path | None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file in one step, text as UTF-8: a reader, or a crash, finds the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file in one step, text as UTF-8: a reader, or a crash, finds the old content or the new, never a part.
+
+    Threads, and processes on several machines or in several containers, may write one file at once.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)

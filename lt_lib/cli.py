@@ -1,12 +1,16 @@
 """The command `lt-lib`, the same as `python -m lt_lib`. It parses arguments, calls the library and prints."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lt_lib.batch import _commands as batch_commands
+
+_EXTRAS = "pip install 'lt-lib[train,notebooks,batch]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,12 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those of the process if None.
 
     Returns:
-        Exit status: 0 done, 1 a data set is missing or damaged or a check of a claim broke, 2 wrong use or a file that
-        cannot be read.
+        Exit status: 0 done, 1 a data set is missing or damaged or a check of a claim broke, 2 wrong use, a file that
+        cannot be read, or a package that is not installed.
     """
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
+    except ModuleNotFoundError as error:
+        print(f"lt-lib: this command needs {error.name}, which comes with {_EXTRAS}", file=sys.stderr)
+        return 2
     except (ValueError, TypeError, OSError) as error:
         print(f"lt-lib: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | TypeError) else 1
@@ -67,16 +74,34 @@ def _claims(options: argparse.Namespace) -> int:
     rows = ledger.select(options.id) if options.id else ledger.ledger() if quick else ledger.recorded()
     folder = report.prepare_folder(options.out, rows) if options.out else None
     claims = []
-    for outcome in judging.judge_rows(rows, options.profile, seed=options.seed, workers=options.workers):
-        claims.append(outcome)
-        if sys.stderr.isatty():
-            end = "\n" if len(claims) == len(rows) else ""
-            print(f"\r{len(claims)} of {len(rows)} rows", end=end, file=sys.stderr, flush=True)
-    errata = [] if options.id or not quick else judging.judge_errata(claims, options.profile, seed=options.seed)
+    with _without_gpus():
+        for outcome in judging.judge_rows(rows, options.profile, seed=options.seed, workers=options.workers):
+            claims.append(outcome)
+            if sys.stderr.isatty():
+                end = "\n" if len(claims) == len(rows) else ""
+                print(f"\r{len(claims)} of {len(rows)} rows", end=end, file=sys.stderr, flush=True)
+        errata = [] if options.id or not quick else judging.judge_errata(claims, options.profile, seed=options.seed)
     print(report.claims_text(claims, errata))
     if folder:
         print("wrote", ", ".join(map(str, report.write_report(folder, claims, errata, seed=options.seed))))
     return 1 if any(outcome.verdict == "broken" for outcome in (*claims, *errata)) else 0
+
+
+@contextmanager
+def _without_gpus() -> Iterator[None]:
+    """Checks train small networks in float64 on the CPU, on a machine with GPUs as on one without.
+
+    Read by PyTorch when it first looks for GPUs, and inherited by the processes that judge.
+    """
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _train_large(options: argparse.Namespace) -> int:

@@ -1,3 +1,4 @@
+import os
 import runpy
 import sys
 
@@ -106,6 +107,30 @@ def test_an_output_folder_that_cannot_be_is_refused_at_once(capsys, tmp_path):
     shown = capsys.readouterr()
     assert "`out` must be a folder" in shown.err
     assert shown.out == ""
+
+
+@pytest.mark.parametrize("before", ["0,1", None])
+def test_claims_are_judged_without_gpus(monkeypatch, before):
+    from lt_lib.claims import judging
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    seen = []
+    monkeypatch.setattr(judging, "judge_rows", lambda *_, **__: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or [])
+    assert cli.main(["claims", "--id", "62"]) == 0
+    assert seen == [""]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch, capsys):
+    # None in this table is how Python itself says that a module cannot be imported.
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert cli.main(["data", "check", "digits"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lt-lib: this command needs sklearn")
+    assert "pip install 'lt-lib[train," in error
 
 
 def test_claims_of_another_profile_are_not_judged(capsys):

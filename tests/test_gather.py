@@ -65,3 +65,11 @@ def test_runs_of_another_notebook_are_named_and_nothing_is_written(batch, tmp_pa
     assert gather.main([str(batch), "--out", str(tmp_path / "x.csv")]) == 2
     assert "take `lt-lib collect` for others" in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_two_results_of_one_configuration_are_refused(batch, tmp_path, capsys):
+    (again,) = run_many([method_config("ERM", SMALL, seed=1)])
+    again.save(Place(batch).run_folder("e") / "out")
+    assert gather.main([str(batch), "--out", str(tmp_path / "x.csv")]) == 2
+    assert "must hold one result of a configuration, got runs c and e of the same" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()

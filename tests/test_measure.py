@@ -50,6 +50,23 @@ def test_the_first_stage_of_a_deferred_method_is_its_partner():
     assert measure.first_stage(method_config("M-DRW")).margin_rule == "uniform"
 
 
+def test_a_wrong_name_is_refused_before_anything_is_loaded(monkeypatch, tmp_path):
+    options = ["--preset", "cifar-small", "--dataset", "digits", "--seeds", "0", "--out", str(tmp_path / "rows.csv")]
+    monkeypatch.setattr(sys, "argv", ["measure", *options, "--methods", "ERM", "LDM-DRW"])
+    monkeypatch.setattr(data, "load", lambda _name: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match="`method` must be one of .* got 'LDM-DRW'"):
+        measure.main()
+
+
+def test_runs_are_planned_seeds_first():
+    found = measure.plan("cifar-small", ["ERM", "LDAM"], [0, 1], "digits", "resnet8")
+    assert [(method, config.seed, config.loss, config.model) for method, config in found] == [
+        ("ERM", 0, "softmax", "resnet8"), ("LDAM", 0, "ldam", "resnet8"),
+        ("ERM", 1, "softmax", "resnet8"), ("LDAM", 1, "ldam", "resnet8"),
+    ]  # fmt: skip
+    assert measure.plan("cifar-small", ["ERM"], [0], "digits") == [("ERM", preset("cifar-small", dataset="digits"))]
+
+
 @pytest.mark.parametrize("method", ["LDAM-DRW", "LDAM-DRS"])
 def test_a_run_from_the_partners_snapshot_has_the_bits_of_a_run_from_scratch(tmp_path, tiny, epochs_trained, method):
     config = method_config(method, RunConfig(**SMALL))

@@ -158,6 +158,24 @@ def test_reference_line_stands_at_its_value_with_its_name(ax, axis, data):
     assert ax.lines[0].get_color() == ax.texts[0].get_color() == "#010203"
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_plain_ticks_are_numbers_within_a_decade(ax, axis):
+    ax.plot([0.3, 30], [0.3, 30])
+    ax.set(xscale="log", yscale="log")
+    assert plotting.plain_ticks(ax, axis=axis) is ax
+    ax.figure.draw_without_rendering()
+    texts = {name: [label.get_text() for label in getattr(ax, f"get_{name}ticklabels")()] for name in "xy"}
+    assert {"0.5", "1", "2", "5", "10", "20"} <= set(texts.pop(axis))
+    assert "1" not in next(iter(texts.values()))
+
+
+def test_plain_ticks_refuse_what_is_not_logarithmic(ax):
+    with pytest.raises(ValueError, match="`axis` must be logarithmic, got 'y' with scale 'linear'"):
+        plotting.plain_ticks(ax)
+    with pytest.raises(ValueError, match="`axis` must be 'x' or 'y', got 'z'"):
+        plotting.plain_ticks(ax, axis="z")
+
+
 def test_reference_line_refuses_another_axis(ax):
     with pytest.raises(ValueError, match="`axis` must be 'x' or 'y', got 'z'"):
         plotting.reference_line(ax, 0, "", axis="z")

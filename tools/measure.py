@@ -13,6 +13,7 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from lt_lib import data, recipes, training
@@ -22,18 +23,33 @@ from lt_lib._paths import write_whole
 def main() -> None:
     """Parse the command line, measure what is missing, write the table."""
     arguments = _parse()
+    # All of them first: a wrong name is refused before anything is trained.
+    planned = plan(arguments.preset, arguments.methods, arguments.seeds, arguments.dataset, arguments.model)
     dataset = data.load(arguments.dataset)
-    for seed in arguments.seeds:
-        for method in arguments.methods:
-            changes = {"model": arguments.model} if arguments.model else {}
-            config = recipes.preset(arguments.preset, method, dataset=arguments.dataset, seed=seed, **changes)
-            if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
-                print(f"{method}, seed {seed}: in the table already", flush=True)
-                continue
-            result = measure(config, dataset, arguments.checkpoints)
-            append_row(arguments.out, result)
-            result.save(arguments.checkpoints / config.hash())
-            print(f"{method}, seed {seed}: accuracy {result.accuracy_last:.4f}, {result.seconds:.0f} s", flush=True)
+    for method, config in planned:
+        if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
+            print(f"{method}, seed {config.seed}: in the table already", flush=True)
+            continue
+        result = measure(config, dataset, arguments.checkpoints)
+        append_row(arguments.out, result)
+        result.save(arguments.checkpoints / config.hash())
+        print(f"{method}, seed {config.seed}: accuracy {result.accuracy_last:.4f}, {result.seconds:.0f} s", flush=True)
+
+
+def plan(
+    preset: str, methods: Sequence[str], seeds: Sequence[int], dataset: str, model: str = ""
+) -> list[tuple[str, recipes.RunConfig]]:
+    """Method and configuration of every run, seeds first.
+
+    Raises:
+        ValueError: unknown preset, method or model.
+    """
+    changes = {"model": model} if model else {}
+    return [
+        (method, recipes.preset(preset, method, dataset=dataset, seed=seed, **changes))
+        for seed in seeds
+        for method in methods
+    ]
 
 
 def first_stage(config: recipes.RunConfig) -> recipes.RunConfig:

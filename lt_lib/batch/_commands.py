@@ -14,7 +14,7 @@ from lt_lib.batch.doctor import examine
 from lt_lib.batch.engines import Engine, EngineError, ProcessEngine
 from lt_lib.batch.grid import Grid, load_grid
 from lt_lib.batch.object_place import open_place
-from lt_lib.batch.outcomes import in_words
+from lt_lib.batch.outcomes import FAILURES, in_words
 from lt_lib.batch.place import Place, storage_problem
 from lt_lib.batch.plan import Plan, make_plan, plan_text
 from lt_lib.batch.slurm import SlurmEngine, array_script
@@ -87,7 +87,7 @@ def add_commands(groups: Any) -> None:
             command.add_argument("--json", action="store_true", help="as JSON")
         if name == "retry":
             command.add_argument("--id", nargs="+", default=[], metavar="RUN", help="these runs only")
-            command.add_argument("--kind", help="only runs that failed so, such as timeout")
+            command.add_argument("--kind", help=f"only runs that failed so: {', '.join(FAILURES)}")
         if name == "verify":
             command.add_argument("--quarantine", action="store_true", help="move damaged runs away, to run again")
         if name == "collect":
@@ -123,6 +123,8 @@ def _guarded(function: Callable[[argparse.Namespace], int]) -> Callable[[argpars
 def _batch(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"`--workers` must be at least 1, got {options.workers}.")
+    if options.worker_timeout is not None and not options.worker_timeout > 0:
+        raise ValueError(f"`--worker-timeout` must be a number of seconds above 0, got {options.worker_timeout:g}.")
     grid = load_grid(options.grid)
     plan, place = make_plan(grid), open_place(options.out)
     if options.emit and options.scheduler != "slurm":
@@ -164,7 +166,8 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
             raise ValueError("`--workers` must not be given with the address of a scheduler, which has its workers.")
         if not Path(chosen).is_file():
             dask_engine.check_address(chosen)
-        return lambda: dask_engine.remote_engine(chosen, worker_timeout=options.worker_timeout or 60.0)
+        timeout = {} if options.worker_timeout is None else {"worker_timeout": options.worker_timeout}
+        return lambda: dask_engine.remote_engine(chosen, **timeout)
     workers = options.workers
     if chosen == "sequential":
         if workers not in (None, 1):
@@ -271,6 +274,10 @@ def _failures(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
+    from lt_lib._checks import check_known  # loads NumPy, which most commands do without
+
+    if options.kind is not None:
+        check_known(options.kind, "--kind", FAILURES)
     place = open_place(options.place)
     failed = [state for plan in place.plans() for state in survey(place, plan) if state.state == "failed"]
     unknown = sorted(set(options.id) - {state.id for state in failed})

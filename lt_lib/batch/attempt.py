@@ -37,6 +37,8 @@ _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOL
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
 _MEASURE_SECONDS = 1.0
+# Characters of a message that are kept of its beginning and of its end: an error may print a whole array.
+_MESSAGE_BEGIN, _MESSAGE_END = 1500, 500
 
 
 def main() -> None:
@@ -53,6 +55,7 @@ def main() -> None:
         if not storage_problem(error):
             raise
         report = {"kind": "storage", "message": str(error)}
+    report = _with_short_message(report)
     if files:
         write_whole(files[1], json.dumps(report))
     else:
@@ -269,7 +272,17 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
         outcome = {"kind": guard.reason[0], "message": guard.reason[1]}
     if outcome["kind"] in ("timeout", "kernel-died", "early-exit"):
         outcome.setdefault("cell", _reached("notebook.ipynb") or None)
-    return outcome
+    return _with_short_message(outcome)
+
+
+def _with_short_message(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """The outcome with the middle of a long message left out, and that said."""
+    message = str(outcome.get("message", ""))
+    left_out = len(message) - _MESSAGE_BEGIN - _MESSAGE_END
+    if left_out <= 0:
+        return dict(outcome)
+    short = f"{message[:_MESSAGE_BEGIN]} [… {left_out} characters left out …] {message[-_MESSAGE_END:]}"
+    return {**outcome, "message": short}
 
 
 def _judge(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:

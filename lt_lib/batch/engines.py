@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -37,7 +38,11 @@ class Engine(Protocol):
         """
 
     def close(self, *, kill: bool = False) -> None:
-        """End all attempts and everything that was started for them."""
+        """End all attempts and everything that was started for them.
+
+        Args:
+            kill: end the attempts at once, for a `close` that waits for them in another thread.
+        """
 
 
 class AttemptProcess:
@@ -58,6 +63,12 @@ class AttemptProcess:
             stderr=self._errors,
             start_new_session=True,
         )
+        self._output = b""
+        self._report: dict[str, Any] | None = None
+        self._reporting = threading.Lock()
+        # Read all the time: an attempt that meets a full pipe would not end.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         with contextlib.suppress(BrokenPipeError):
             assert self._process.stdin is not None
             self._process.stdin.write((json.dumps(task) + "\n").encode())
@@ -72,13 +83,23 @@ class AttemptProcess:
         return True
 
     def report(self) -> dict[str, Any]:
-        """How the attempt ended; call it once, after `wait` said so."""
+        """How the attempt ended; call it after `wait` said so."""
+        with self._reporting:
+            if self._report is None:
+                self._report = self._take_report()
+            return self._report
+
+    def _read(self) -> None:
         assert self._process.stdout is not None
+        with self._process.stdout as output:
+            self._output = output.read()
+
+    def _take_report(self) -> dict[str, Any]:
+        self._reader.join()
+        lines = self._output.decode(errors="replace").splitlines()
         assert self._process.stdin is not None
-        lines = self._process.stdout.read().decode(errors="replace").splitlines()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.stdout.close()
         self._errors.seek(0)
         errors = self._errors.read().decode(errors="replace").strip().splitlines()
         self._errors.close()
@@ -97,8 +118,9 @@ class AttemptProcess:
 
     def kill(self) -> None:
         """End the attempt at once; its kernel dies with it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class ProcessEngine:
@@ -139,10 +161,13 @@ class ProcessEngine:
 
     def close(self, *, kill: bool = False) -> None:
         """See `Engine`."""
-        for attempt in self._running:
+        running = list(self._running)
+        for attempt in running:
             attempt.kill() if kill else attempt.stop()
+        if kill:
+            return
         limit = time.monotonic() + GRACE
-        for attempt in self._running:
+        for attempt in running:
             if not attempt.wait(max(0.0, limit - time.monotonic())):
                 attempt.kill()
                 attempt.wait(5)

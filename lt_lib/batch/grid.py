@@ -260,7 +260,10 @@ class _Reader:
                 self._fault(f"`done.metrics.{metric}` must be a mapping of `min` and `max` to numbers, got {bounds!r}")
                 continue
             self._known_keys(f"done.metrics.{metric}.", bounds, ("min", "max"))
-            limits[str(metric)] = Metric(float(bounds.get("min", -math.inf)), float(bounds.get("max", math.inf)))
+            low, high = float(bounds.get("min", -math.inf)), float(bounds.get("max", math.inf))
+            if low > high:
+                self._fault(f"`done.metrics.{metric}` must have a `min` of at most its `max`, got {bounds!r}")
+            limits[str(metric)] = Metric(low, high)
         return Done(tuple(files), limits)
 
     def _limits(self) -> Limits:
@@ -298,7 +301,7 @@ class _Reader:
         known = {parameter.name: parameter for parameter in notebook.parameters}
         fixed = self._fixed(known)
         axes = self._axes(known)
-        seeds = self._seeds()
+        seeds = self._seeds(known)
         excludes = self._assignments("exclude", known)
         extra = self._assignments("points", known)
         names = [name for axis in axes for name in axis.names] + ["seed"] * (seeds is not None)
@@ -377,19 +380,24 @@ class _Reader:
                 self._fault(f"`axes` holds a value twice for {', '.join(map(str, axis.names))}")
         return axes
 
-    def _seeds(self) -> list[int] | None:
+    def _seeds(self, known: Mapping[str, Parameter]) -> list[int] | None:
         if "seeds" not in self.content:
             return None
-        seeds = self.content["seeds"]
+        seeds = self._listed_seeds(self.content["seeds"])
+        # One bad seed says enough about all of them.
+        all(self._check("seeds: ", "seed", seed, known) for seed in seeds)
+        return seeds or None
+
+    def _listed_seeds(self, seeds: Any) -> list[int]:
         if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
             return list(range(seeds))
-        if isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds):
-            if len(set(seeds)) == len(seeds):
-                return seeds
+        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+            self._fault(f"`seeds` must be a number of seeds or a list of whole numbers, got {seeds!r}")
+            return []
+        if len(set(seeds)) < len(seeds):
             self._fault(f"`seeds` must be different numbers, got {seeds!r}")
-            return None
-        self._fault(f"`seeds` must be a number of seeds or a list of whole numbers, got {seeds!r}")
-        return None
+            return []
+        return seeds
 
     def _assignments(self, key: str, known: Mapping[str, Parameter]) -> list[dict[str, Any]]:
         found = []

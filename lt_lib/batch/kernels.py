@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -18,7 +19,8 @@ _PREFIX = "lt-kernel"
 # these alone builds a grammar for 0.9 s at every start; the others are a third of what is left.
 _NOT_NEEDED = ("rfc3987_syntax", "rfc3986_validator", "boto3", "pyarrow", "isoduration")
 # A Unix socket's path must stay below some 104 bytes, and the kernel's sockets add a little to the folder's name.
-LONGEST_SOCKET_FOLDER = 80
+LONGEST_SOCKET_FOLDER = 90
+_LONGEST_NAME = 50
 _LAUNCH = """
 import os, sys
 if sys.platform == "linux":
@@ -99,26 +101,41 @@ def socket_base() -> Path:
     """The folder for socket folders: local, writable, and with a short name."""
     candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
     for candidate in candidates:
-        if candidate and len(candidate) < LONGEST_SOCKET_FOLDER - 40 and os.access(candidate, os.W_OK | os.X_OK):
+        if (
+            candidate
+            and len(candidate) < LONGEST_SOCKET_FOLDER - _LONGEST_NAME
+            and os.access(candidate, os.W_OK | os.X_OK)
+        ):
             return Path(candidate)
     raise OSError(f"No folder with a short name for kernel sockets: looked at {', '.join(filter(None, candidates))}.")
 
 
 def stale_socket_folders() -> list[Path]:
-    """Socket folders whose process is gone."""
+    """Socket folders of this user whose process, among those that this process can see, is gone."""
+    name = re.compile(rf"{_PREFIX}\.(\d+)-{_process_space()}\.(\d*)\.\w+")
     found = []
-    for path in socket_base().glob(f"{_PREFIX}.*.*.*"):
-        _, pid, mark, _ = path.name.split(".")
-        if pid.isdigit() and start_mark(int(pid)) != mark and path.stat().st_uid == os.getuid():
-            found.append(path)
+    for path in socket_base().glob(f"{_PREFIX}.*"):
+        match = name.fullmatch(path.name)
+        if match and start_mark(int(match.group(1))) != match.group(2):
+            # Another attempt may be removing it at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_uid == os.getuid():
+                    found.append(path)
     return found
+
+
+def _process_space() -> str:
+    """Names the set of processes within which a process number means something: containers may share a folder."""
+    with contextlib.suppress(OSError):
+        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    return "0"
 
 
 @contextlib.contextmanager
 def _socket_folder() -> Iterator[Path]:
     for path in stale_socket_folders():
         shutil.rmtree(path, ignore_errors=True)
-    name = f"{_PREFIX}.{os.getpid()}.{start_mark(os.getpid())}.{secrets.token_hex(3)}"
+    name = f"{_PREFIX}.{os.getpid()}-{_process_space()}.{start_mark(os.getpid())}.{secrets.token_hex(3)}"
     folder = socket_base() / name
     folder.mkdir(mode=0o700)
     try:

@@ -13,6 +13,8 @@ _ALLOWED: dict[str, int | None] = {
     "kernel-died": None,
     "worker-lost": None,
 }
+# Kinds of end that can make a run count as failed.
+FAILURES = tuple(_ALLOWED)
 # These say nothing about the run itself, so they cost it nothing.
 FREE = ("interrupted", "storage")
 IN_WORDS = {

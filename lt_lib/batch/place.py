@@ -49,17 +49,30 @@ class Claim:
     def beat(self) -> bool:
         """Show that the holder lives; False if the claim was lost."""
         try:
-            if json.loads(self.path.read_text())["token"] != self.token:
+            if not self._is_ours(self.path):
                 return False
             os.utime(self.path)
-        except (OSError, ValueError, KeyError):
+        except OSError:
             return False
         return True
 
     def release(self) -> None:
         """Give the claim back, if it is still held."""
-        if self.beat():
-            self.path.unlink(missing_ok=True)
+        if not self.beat():
+            return
+        # The claim may be taken over at any moment. What was moved to a name of our own, nobody can exchange any more.
+        private = self.path.with_name(f".{self.path.name}.{self.token}.released")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, private)
+            if self._is_ours(private):
+                private.unlink()
+            else:
+                _put_back(private, self.path)
+
+    def _is_ours(self, path: Path) -> bool:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return bool(json.loads(path.read_text())["token"] == self.token)
+        return False
 
 
 class Place:
@@ -270,14 +283,6 @@ class Place:
         """Names of all claims."""
         return sorted(path.stem for path in (self.folder / "claims").glob("*.json"))
 
-    def drop_dead_claim(self, name: str) -> bool:
-        """Remove a claim whose holder is gone."""
-        claim = self.claim(name, "")
-        if claim is None:
-            return False
-        claim.release()
-        return True
-
     def _take_over(self, path: Path, holder: Mapping[str, Any], text: str) -> bool:
         """Replace the claim of a process that is gone. Of several that try, one wins."""
         # All who judged the same dead claim meet here, because the lock carries its token.
@@ -450,6 +455,18 @@ def _create(path: Path, text: str) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _put_back(moved: Path, path: Path) -> None:
+    """Give a file its name again, unless another has got that name meanwhile."""
+    try:
+        os.link(moved, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        if not path.exists():
+            os.rename(moved, path)
+    moved.unlink(missing_ok=True)
 
 
 def _create_plain(path: Path, text: str) -> bool:

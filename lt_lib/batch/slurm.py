@@ -103,7 +103,9 @@ class SlurmEngine:
         if self._jobs:
             with contextlib.suppress(EngineError):
                 _call("scancel", *(["--signal=KILL"] if kill else []), *self._jobs)
-            limit = time.monotonic() + (0.0 if kill else 20.0)
+            if kill:
+                return
+            limit = time.monotonic() + 20.0
             while time.monotonic() < limit and not all(
                 base.with_suffix(".report.json").exists() for _, base in self._jobs.values()
             ):

@@ -17,6 +17,7 @@ def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequen
     Imports are followed at any depth, also inside functions, through modules that lie beside the notebook and through
     one package. Data files count with the package folder that holds them. A module that imports by a computed name
     counts as needing its whole package; a module-level `__getattr__`, which loads what is named elsewhere, does not.
+    Code that is no Python, also without IPython's magic lines, counts as needing the whole package.
 
     Args:
         code: sources of the code cells.
@@ -32,8 +33,12 @@ def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequen
     """
     found: dict[str, Path] = {}
     names: list[str] = []
+    everything = [_module_name(file, package) for file in sorted(package.rglob("*.py"))]
     for source in code:
-        names += sorted(_imported(_parse(_MAGIC.sub(r"\1pass", source)), "")[0])
+        # Only code that is no Python can hold magic lines: a line that begins with % may also go on with an expression.
+        tree = _parse(source) or _parse(_MAGIC.sub(r"\1pass", source))
+        names += sorted(_imported(tree or _import_lines(source), "")[0])
+        names += [] if tree else everything
     seen: set[str] = set()
     while names:
         name = names.pop()
@@ -45,10 +50,12 @@ def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequen
             if relative in found:
                 continue
             found[relative] = path
-            imports, whole = _imported(_parse(path.read_text(encoding="utf-8")), _package_of(module, path))
+            text = path.read_text(encoding="utf-8")
+            tree = _parse(text)
+            imports, whole = _imported(tree or _import_lines(text), _package_of(module, path))
             names += sorted(imports)
-            if whole and module.split(".")[0] == package.name:
-                names += [_module_name(file, package) for file in package.rglob("*.py")]
+            if tree is None or (whole and module.split(".")[0] == package.name):
+                names += everything
     for path in [path for path in found.values() if path.name == "__init__.py"]:
         for file in _data_files(path.parent):
             found[f"{package.name}/{file.relative_to(package).as_posix()}"] = file
@@ -75,21 +82,17 @@ def copy_files(files: Mapping[str, Path], target: Path) -> None:
         shutil.copyfile(path, target / name)
 
 
-def _parse(source: str) -> ast.Module:
+def _parse(source: str) -> ast.Module | None:
     try:
         return ast.parse(source)
     except SyntaxError:
-        # The run will fail with the true message; for its identity the lines that import are enough.
-        lines = re.findall(r"^(?:import|from)\s[^\n(\\]+$", source, flags=re.MULTILINE)
-        return ast.parse("\n".join(line for line in lines if _is_python(line)))
+        return None
 
 
-def _is_python(line: str) -> bool:
-    try:
-        ast.parse(line)
-    except SyntaxError:
-        return False
-    return True
+def _import_lines(source: str) -> ast.Module:
+    """The lines that import, of code that cannot be read as a whole."""
+    lines = re.findall(r"^(?:import|from)\s[^\n(\\]+$", source, flags=re.MULTILINE)
+    return ast.parse("\n".join(line for line in lines if _parse(line)))
 
 
 def _imported(tree: ast.Module, package: str) -> tuple[set[str], bool]:

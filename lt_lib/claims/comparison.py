@@ -75,8 +75,9 @@ def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = ()
     Returns:
         One row per cell and published metric: dataset, profile, model, method (with what else tells two cells apart),
         imbalance_type, imbalance_ratio, metric, seeds, ours (mean), low and high (two-sided 95 % t interval over seeds,
-        NaN for one seed), published, table (where it is printed), difference (ours - published), independent (smallest
-        and largest error of re-runs by others and how many), verdict and why (reason where there is no verdict).
+        cut to 0 to 100, NaN for one seed), published, table (where it is printed), difference (ours - published),
+        independent (smallest and largest error of re-runs by others and how many), verdict and why (reason where there
+        is no verdict).
     """
     import pandas as pd
 
@@ -336,12 +337,13 @@ def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
     for metric, beside in found or [("top1_error_percent", None)]:
         errors = 100 * (1 - block[_ERRORS[metric]].to_numpy(dtype=np.float64))
         mean, half = float(errors.mean()), _half_width(errors)
+        low, high = np.clip((mean - half, mean + half), 0.0, 100.0).tolist()
         printed = beside["error"] if beside else float("nan")
         verdict, why = _cell_verdict(key, errors, printed)
         lines.append(
             (
                 *(key[name] for name in ("dataset", "profile", "model")), _label(key), key["imbalance_type"],
-                key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), mean, mean - half, mean + half,
+                key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), mean, low, high,
                 printed, beside["table"] if beside else "", mean - printed, _independent(key), verdict, why,
             )
         )  # fmt: skip

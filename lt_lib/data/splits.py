@@ -14,6 +14,7 @@ Scheme = Literal["numpy", "ldam"]
 
 # Second word of the seed, so that the draw and the hold-out of one seed are independent.
 _HOLDOUT_STREAM = 1
+_LARGEST_LEGACY_SEED = 2**32 - 1
 
 
 def long_tail_indices(
@@ -37,7 +38,7 @@ def long_tail_indices(
     Args:
         targets: class indices of the pool (samples,), non-negative integers.
         class_counts: samples to draw per rank (classes,), non-negative integers, not all zero.
-        seed: non-negative integer that fixes the draw.
+        seed: non-negative integer that fixes the draw; below 2**32 for scheme ``"ldam"``.
         class_order: permutation (classes,); entry ``rank`` is the class that gets ``class_counts[rank]``, so with a
             decreasing profile entry 0 is the largest class. None keeps the native order.
         scheme: ``"numpy"`` or ``"ldam"``.
@@ -47,7 +48,7 @@ def long_tail_indices(
 
     Raises:
         ValueError: a class has fewer samples than asked, ``class_counts`` or ``class_order`` do not fit the
-            classes in ``targets``, ``seed`` is negative, or ``scheme`` is unknown.
+            classes in ``targets``, ``seed`` is out of range, or ``scheme`` is unknown.
 
     Example:
         >>> long_tail_indices([0, 0, 0, 1, 1, 1], [3, 1], seed=0, scheme="ldam")
@@ -63,7 +64,7 @@ def long_tail_indices(
     order = (
         np.arange(len(counts)) if class_order is None else check_permutation(class_order, "class_order", len(counts))
     )
-    check_integer(seed, "seed", minimum=0)
+    check_integer(seed, "seed", minimum=0, maximum=_LARGEST_LEGACY_SEED if scheme == "ldam" else None)
     if labels.max() >= len(counts):
         raise ValueError(
             f"`class_counts` must have one entry per class, {labels.max() + 1} or more, got {len(counts)}."
@@ -74,11 +75,11 @@ def long_tail_indices(
             raise ValueError(
                 f"`class_counts` must not ask for more than class {label} has ({available[label]}), got {count}."
             )
-    legacy = np.random.RandomState(seed)
+    legacy = np.random.RandomState(seed) if scheme == "ldam" else None
     chosen = []
     for label, count in zip(order, counts, strict=True):
         members = np.flatnonzero(labels == label)
-        if scheme == "ldam":
+        if legacy is not None:
             legacy.shuffle(members)
         else:
             members = np.random.default_rng([seed, label]).permutation(members)

@@ -3,7 +3,8 @@
 Every function takes `logits` `(..., classes)` and `targets` `(...)`, int64 class indices, and computes in single
 precision or wider: half-precision logits are widened first. All share one reduction contract:
 
-- the loss of a sample is multiplied by `weight[target]` before anything is summed;
+- the loss of a sample is multiplied by `weight[target]` before anything is summed; weights are constants, and a tensor
+  that requires a gradient is refused;
 - `reduction="none"` returns these per-sample losses, `"sum"` their sum;
 - `reduction="mean"` divides the sum by the number of samples (`normalization="batch"`, as Cui et al.) or by the sum of
   the weights in the batch (`normalization="weights"`, PyTorch's habit). With weights that sum to the number of classes

@@ -27,6 +27,13 @@ def widen(logits: Logits) -> Logits:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def check_weight(weight: PerClass, classes: int) -> None:
+    """Refuse weights that do not fit the classes, and those that require a gradient: no loss gives them one."""
+    check_per_class(weight, "weight", classes)
+    if weight.requires_grad:
+        raise ValueError("`weight` must be constant, got a tensor that requires a gradient.")
+
+
 def reduction_terms(
     targets: Targets,
     weight: PerClass | None,
@@ -44,7 +51,7 @@ def reduction_terms(
     check_reduction(reduction, normalization)
     coefficient = None
     if weight is not None:
-        check_per_class(weight, "weight", classes)
+        check_weight(weight, classes)
         # Several times faster than weight[targets].
         coefficient = weight.to(dtype).index_select(0, targets.reshape(-1))
     if reduction == "none":

@@ -1,15 +1,13 @@
 """One-against-all sigmoid losses, summed over classes: binary cross entropy and its focal form."""
 
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_lib._checks import check_logits_targets, check_real
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
-from lt_lib.counts import EmptyPolicy, class_balanced_weights
-from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_terms, widen
+from lt_lib.losses._class_balanced import ClassBalancedFocalModule, ClassBalancedModule
+from lt_lib.losses._reduction import reduction_terms, widen
 
 
 def sigmoid_loss(
@@ -98,7 +96,7 @@ def focal_loss(
     return _reduced(log_p, targets, weight, reduction, normalization)
 
 
-class ClassBalancedSigmoidLoss(nn.Module):
+class ClassBalancedSigmoidLoss(ClassBalancedModule):
     r"""`sigmoid_loss` with the class-balanced weights of given class counts.
 
     Args:
@@ -118,36 +116,14 @@ class ClassBalancedSigmoidLoss(nn.Module):
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. (11).
     """
 
-    weight: torch.Tensor
-
-    def __init__(
-        self,
-        class_counts: Any,
-        beta: float,
-        *,
-        reduction: Reduction = "mean",
-        normalization: Normalization = "batch",
-        empty: EmptyPolicy = "raise",
-        on_ineffective_beta: Literal["warn", "ignore"] = "warn",
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction, normalization)
-        weight = class_balanced_weights(class_counts, beta, empty=empty, on_ineffective_beta=on_ineffective_beta)
-        self.register_buffer("weight", per_class_buffer(weight, "weight", weight.size), persistent=False)
-        self.beta, self.reduction, self.normalization = beta, reduction, normalization
-
     def forward(self, logits: Logits, targets: Targets) -> Loss:
         """Loss of a batch, reduced as chosen at construction."""
         return sigmoid_loss(
             logits, targets, weight=self.weight, reduction=self.reduction, normalization=self.normalization
         )
 
-    def extra_repr(self) -> str:
-        """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, reduction={self.reduction!r}"
 
-
-class ClassBalancedFocalLoss(nn.Module):
+class ClassBalancedFocalLoss(ClassBalancedFocalModule):
     r"""`focal_loss` (sigmoid) with the class-balanced weights of given class counts.
 
     Args:
@@ -168,35 +144,11 @@ class ClassBalancedFocalLoss(nn.Module):
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. (13).
     """
 
-    weight: torch.Tensor
-
-    def __init__(
-        self,
-        class_counts: Any,
-        beta: float,
-        gamma: float = 1.0,
-        *,
-        reduction: Reduction = "mean",
-        normalization: Normalization = "batch",
-        empty: EmptyPolicy = "raise",
-        on_ineffective_beta: Literal["warn", "ignore"] = "warn",
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction, normalization)
-        weight = class_balanced_weights(class_counts, beta, empty=empty, on_ineffective_beta=on_ineffective_beta)
-        self.register_buffer("weight", per_class_buffer(weight, "weight", weight.size), persistent=False)
-        self.beta, self.gamma = beta, check_real(gamma, "gamma", minimum=0.0)
-        self.reduction, self.normalization = reduction, normalization
-
     def forward(self, logits: Logits, targets: Targets) -> Loss:
         """Loss of a batch, reduced as chosen at construction."""
         return focal_loss(
             logits, targets, self.gamma, weight=self.weight, reduction=self.reduction, normalization=self.normalization
         )
-
-    def extra_repr(self) -> str:
-        """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, gamma={self.gamma}, reduction={self.reduction!r}"
 
 
 def _signed(logits: Logits, targets: Targets) -> Tensor:

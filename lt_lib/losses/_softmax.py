@@ -1,16 +1,12 @@
 """Softmax cross entropy and its focal form, plain and class-balanced."""
 
-from typing import Any, Literal
-
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from lt_lib._checks import check_logits_targets, check_per_class, check_real
+from lt_lib._checks import check_logits_targets, check_real
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
-from lt_lib.counts import EmptyPolicy, class_balanced_weights
+from lt_lib.losses._class_balanced import ClassBalancedFocalModule, ClassBalancedModule
 from lt_lib.losses._cross_entropy import reduced_cross_entropy
-from lt_lib.losses._reduction import check_reduction, per_class_buffer, sum_of_weights, widen
+from lt_lib.losses._reduction import check_reduction, check_weight, sum_of_weights, widen
 
 
 def softmax_loss(
@@ -51,15 +47,15 @@ def softmax_loss(
     check_reduction(reduction, normalization)
     wide = widen(logits)
     if weight is not None:
-        check_per_class(weight, "weight", classes)
+        check_weight(weight, classes)
         weight = weight.to(wide.dtype)
     flat, index = wide.reshape(-1, classes), targets.reshape(-1)
     if reduction == "none":
-        return F.cross_entropy(flat, index, weight=weight, reduction="none").reshape(targets.shape)
+        return torch.nn.functional.cross_entropy(flat, index, weight=weight, reduction="none").reshape(targets.shape)
     if weight is None:
-        return F.cross_entropy(flat, index, reduction=reduction)
+        return torch.nn.functional.cross_entropy(flat, index, reduction=reduction)
     # PyTorch's own mean divides by the weights, and gives 0 / 0 where all of them are zero.
-    total = F.cross_entropy(flat, index, weight=weight, reduction="sum")
+    total = torch.nn.functional.cross_entropy(flat, index, weight=weight, reduction="sum")
     if reduction == "sum":
         return total
     return total / (sum_of_weights(weight.index_select(0, index)) if normalization == "weights" else len(index))
@@ -106,7 +102,7 @@ def softmax_focal_loss(
     return reduced_cross_entropy(widen(logits), targets, weight, reduction, normalization, gamma=gamma)
 
 
-class ClassBalancedSoftmaxLoss(nn.Module):
+class ClassBalancedSoftmaxLoss(ClassBalancedModule):
     r"""`softmax_loss` with the class-balanced weights of given class counts.
 
     Args:
@@ -127,36 +123,14 @@ class ClassBalancedSoftmaxLoss(nn.Module):
         and the weights scaled to sum to the number of classes.
     """
 
-    weight: torch.Tensor
-
-    def __init__(
-        self,
-        class_counts: Any,
-        beta: float,
-        *,
-        reduction: Reduction = "mean",
-        normalization: Normalization = "batch",
-        empty: EmptyPolicy = "raise",
-        on_ineffective_beta: Literal["warn", "ignore"] = "warn",
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction, normalization)
-        weight = class_balanced_weights(class_counts, beta, empty=empty, on_ineffective_beta=on_ineffective_beta)
-        self.register_buffer("weight", per_class_buffer(weight, "weight", weight.size), persistent=False)
-        self.beta, self.reduction, self.normalization = beta, reduction, normalization
-
     def forward(self, logits: Logits, targets: Targets) -> Loss:
         """Loss of a batch, reduced as chosen at construction."""
         return softmax_loss(
             logits, targets, weight=self.weight, reduction=self.reduction, normalization=self.normalization
         )
 
-    def extra_repr(self) -> str:
-        """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, reduction={self.reduction!r}"
 
-
-class ClassBalancedSoftmaxFocalLoss(nn.Module):
+class ClassBalancedSoftmaxFocalLoss(ClassBalancedFocalModule):
     r"""`softmax_focal_loss` with the class-balanced weights of given class counts.
 
     Args:
@@ -174,32 +148,8 @@ class ClassBalancedSoftmaxFocalLoss(nn.Module):
         tensor(0.1733)
     """
 
-    weight: torch.Tensor
-
-    def __init__(
-        self,
-        class_counts: Any,
-        beta: float,
-        gamma: float = 1.0,
-        *,
-        reduction: Reduction = "mean",
-        normalization: Normalization = "batch",
-        empty: EmptyPolicy = "raise",
-        on_ineffective_beta: Literal["warn", "ignore"] = "warn",
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction, normalization)
-        weight = class_balanced_weights(class_counts, beta, empty=empty, on_ineffective_beta=on_ineffective_beta)
-        self.register_buffer("weight", per_class_buffer(weight, "weight", weight.size), persistent=False)
-        self.beta, self.gamma = beta, check_real(gamma, "gamma", minimum=0.0)
-        self.reduction, self.normalization = reduction, normalization
-
     def forward(self, logits: Logits, targets: Targets) -> Loss:
         """Loss of a batch, reduced as chosen at construction."""
         return softmax_focal_loss(
             logits, targets, self.gamma, weight=self.weight, reduction=self.reduction, normalization=self.normalization
         )
-
-    def extra_repr(self) -> str:
-        """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, gamma={self.gamma}, reduction={self.reduction!r}"

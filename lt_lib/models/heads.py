@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer, check_real
+
 
 class CosineHead(nn.Module):
     r"""Linear map between unit vectors: the logits are cosines.
@@ -21,6 +23,9 @@ class CosineHead(nn.Module):
         in_features: length of the feature vector, >= 1.
         num_classes: number of classes, >= 2.
 
+    Raises:
+        ValueError: a size is out of range.
+
     Example:
         >>> head = CosineHead(4, 3)
         >>> bool((head(torch.randn(5, 4)).abs() <= 1 + 1e-6).all())
@@ -34,6 +39,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
+        _check_sizes(in_features, num_classes)
         directions = torch.empty(num_classes, in_features).uniform_(-1, 1)
         self.weight = nn.Parameter(F.normalize(directions, dim=1))
 
@@ -47,20 +53,26 @@ def make_head(kind: str, in_features: int, num_classes: int) -> nn.Module:
 
     Args:
         kind: "linear" (weights and bias, He initialised) or "cosine" (`CosineHead`).
-        in_features: length of the feature vector.
-        num_classes: number of classes.
+        in_features: length of the feature vector, >= 1.
+        num_classes: number of classes, >= 2.
 
     Raises:
-        ValueError: `kind` is neither of the two.
+        ValueError: `kind` is neither of the two, or a size is out of range.
     """
     if kind == "cosine":
         return CosineHead(in_features, num_classes)
     if kind == "linear":
+        _check_sizes(in_features, num_classes)
         head = nn.Linear(in_features, num_classes)
         nn.init.kaiming_normal_(head.weight)
         nn.init.zeros_(head.bias)
         return head
     raise ValueError(f"`kind` must be 'linear' or 'cosine', got {kind!r}.")
+
+
+def _check_sizes(in_features: int, num_classes: int) -> None:
+    check_integer(in_features, "in_features", minimum=1)
+    check_integer(num_classes, "num_classes", minimum=2)
 
 
 def initialise_prior_bias(head: nn.Linear, num_classes: int) -> None:
@@ -75,13 +87,14 @@ def initialise_prior_bias(head: nn.Linear, num_classes: int) -> None:
         num_classes: C, >= 2.
 
     Raises:
-        ValueError: `head` has no bias.
+        ValueError: `head` has no bias, or `num_classes` < 2.
 
     References:
         Cui et al., CVPR 2019, section 5.2; Lin et al., ICCV 2017, section 4.1.
     """
     if getattr(head, "bias", None) is None:
         raise ValueError(f"`head` must be a linear layer with a bias, got {head}.")
+    check_integer(num_classes, "num_classes", minimum=2)
     nn.init.constant_(head.bias, -math.log(num_classes - 1))
 
 
@@ -99,16 +112,15 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_on: str = "
         One or two dictionaries for `torch.optim.SGD`; together they hold every parameter once.
 
     Raises:
-        ValueError: `weight_decay` < 0, unknown `decay_on`, or a head without bias where one is needed.
+        ValueError: `weight_decay` negative or not finite, unknown `decay_on`, or a head without bias where one is
+            needed.
     """
-    if weight_decay < 0:
-        raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
-    named = dict(model.named_parameters())
-    return split_by_decay(named, weight_decay, decay_on)
+    return split_by_decay(dict(model.named_parameters()), weight_decay, decay_on)
 
 
 def split_by_decay(named: Mapping[str, nn.Parameter], weight_decay: float, decay_on: str) -> list[dict]:
     """Optimiser groups for named parameters, the last layer's bias being `head.bias`; see `parameter_groups`."""
+    check_real(weight_decay, "weight_decay", minimum=0.0)
     if decay_on == "all":
         return [{"params": list(named.values()), "weight_decay": weight_decay}]
     if decay_on not in ("all_but_head_bias", "head_bias_only"):

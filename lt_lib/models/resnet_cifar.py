@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer
 from lt_lib.models.heads import make_head
 
 
@@ -43,13 +44,13 @@ class CifarResNet(nn.Module):
         depth: 8, 14, 20, 32, 44, 56 or 110: any 6k + 2, k >= 1.
         num_classes: number of classes, >= 2.
         head: "linear" or "cosine" (`lt_lib.models.make_head`).
-        in_channels: colour channels of the input.
+        in_channels: colour channels of the input, >= 1.
 
     Shapes:
         images `(batch, in_channels, height, width)` -> logits `(batch, num_classes)`; `features` gives `(batch, 64)`.
 
     Raises:
-        ValueError: `depth` is not 6k + 2.
+        ValueError: `depth` is not 6k + 2, a size is out of range, or `head` is unknown.
 
     Example:
         >>> net = CifarResNet(32, 10)
@@ -59,8 +60,10 @@ class CifarResNet(nn.Module):
 
     def __init__(self, depth: int, num_classes: int, *, head: str = "linear", in_channels: int = 3) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
+        if check_integer(depth, "depth") < 8 or (depth - 2) % 6:
             raise ValueError(f"`depth` must be 6k + 2 with k >= 1 (8, 14, 20, 32, 44, 56, 110 ...), got {depth}.")
+        check_integer(num_classes, "num_classes", minimum=2)
+        check_integer(in_channels, "in_channels", minimum=1)
         blocks_per_stage = (depth - 2) // 6
         self.stem = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(16)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lt_lib._checks import check_known
+from lt_lib._checks import check_integer, check_known, check_real
 from lt_lib.models.heads import make_head
 
 DEPTHS = (18, 50, 101, 152)
@@ -27,7 +27,7 @@ class ImageResNet(nn.Module):
         depth 18.
 
     Raises:
-        ValueError: unknown `depth` or `head`.
+        ValueError: unknown `depth` or `head`, or `num_classes` < 2.
 
     Example:
         >>> net = ImageResNet(50, 1000)
@@ -38,6 +38,7 @@ class ImageResNet(nn.Module):
     def __init__(self, depth: int, num_classes: int, *, head: str = "linear") -> None:
         super().__init__()
         check_known(str(depth), "depth", map(str, DEPTHS))
+        check_integer(num_classes, "num_classes", minimum=2)
         from torchvision import models
 
         self.body = getattr(models, f"resnet{depth}")(weights=None)
@@ -70,14 +71,13 @@ def decay_kernels(model: nn.Module, weight_decay: float) -> list[dict]:
         Two dictionaries for `torch.optim.SGD`; together they hold every parameter once.
 
     Raises:
-        ValueError: `weight_decay` < 0.
+        ValueError: `weight_decay` negative or not finite.
 
     Example:
         >>> [len(group["params"]) for group in decay_kernels(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), 1e-4)]
         [1, 3]
     """
-    if weight_decay < 0:
-        raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
+    check_real(weight_decay, "weight_decay", minimum=0.0)
     parameters = list(model.parameters())
     kernels = [parameter for parameter in parameters if parameter.ndim > 1]
     spared = [parameter for parameter in parameters if parameter.ndim <= 1]

@@ -93,12 +93,13 @@ _BORROWED = threading.RLock()
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Call `build()` with PyTorch's generator seeded by `seed`, and give the generator back as it was.
 
-    The process has one such generator: threads take turns.
+    The process has one such generator, that of the CPU: threads take turns. Those of accelerators are left alone.
 
     Args:
         build: function without arguments that makes a module.
         seed: any integer that `torch.manual_seed` takes.
     """
     with _BORROWED, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds the generators of accelerators too.
+        torch.default_generator.manual_seed(int(seed))
         return build()

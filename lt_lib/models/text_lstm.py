@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer
 from lt_lib.models.heads import make_head
 
 
@@ -19,7 +20,7 @@ class TextLSTM(nn.Module):
     packed sequences would make it. There is no dropout: initial weights and order decide a run.
 
     Args:
-        vocabulary: word numbers 0 ... `vocabulary` - 1, of which 0 is padding.
+        vocabulary: word numbers 0 ... `vocabulary` - 1, of which 0 is padding; >= 1.
         num_classes: number of classes, >= 2.
         hidden: width of the word vectors and of each direction of both layers, >= 1.
         head: "linear" or "cosine".
@@ -28,6 +29,9 @@ class TextLSTM(nn.Module):
         word numbers `(batch, tokens)`, integers, padded at the end -> logits `(batch, num_classes)`; `features` gives
         `(batch, 2 * hidden)`. A text without words has features 0.
 
+    Raises:
+        ValueError: a size is out of range, or `head` is unknown.
+
     References:
         S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 1997. Cao et al. 2019, section
         4, train a two-layer bidirectional LSTM on IMDB and say no more about it: width, mean and vectors are ours.
@@ -35,6 +39,9 @@ class TextLSTM(nn.Module):
 
     def __init__(self, vocabulary: int, num_classes: int, *, hidden: int = 128, head: str = "linear") -> None:
         super().__init__()
+        check_integer(vocabulary, "vocabulary", minimum=1)
+        check_integer(num_classes, "num_classes", minimum=2)
+        check_integer(hidden, "hidden", minimum=1)
         self.vectors = nn.Embedding(vocabulary, hidden, padding_idx=0)
         self.forwards = nn.ModuleList([nn.LSTM(width, hidden, batch_first=True) for width in (hidden, 2 * hidden)])
         self.backwards = nn.ModuleList([nn.LSTM(width, hidden, batch_first=True) for width in (hidden, 2 * hidden)])

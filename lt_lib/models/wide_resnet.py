@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer, check_real
 from lt_lib.models.heads import make_head
 
 _SLOPE = 0.1  # of the leaky ReLU
@@ -43,7 +44,7 @@ class WideResNet(nn.Module):
         depth: 10, 16, 22, 28, 34 or 40: any 6k + 4, k >= 1.
         width: factor w on the channels of the three stages, >= 1.
         num_classes: number of classes, >= 2.
-        in_channels: colour channels of the input.
+        in_channels: colour channels of the input, >= 1.
         head: "linear" or "cosine" (`lt_lib.models.make_head`).
 
     Shapes:
@@ -51,7 +52,7 @@ class WideResNet(nn.Module):
         `(batch, 64 w)`.
 
     Raises:
-        ValueError: `depth` is not 6k + 4, or `width` < 1.
+        ValueError: `depth` is not 6k + 4, a size is out of range, or `head` is unknown.
 
     Example:
         >>> sum(parameter.numel() for parameter in WideResNet().parameters())
@@ -62,10 +63,11 @@ class WideResNet(nn.Module):
         self, depth: int = 28, width: int = 2, num_classes: int = 10, *, in_channels: int = 3, head: str = "linear"
     ) -> None:
         super().__init__()
-        if depth < 10 or (depth - 4) % 6:
+        if check_integer(depth, "depth") < 10 or (depth - 4) % 6:
             raise ValueError(f"`depth` must be 6k + 4 with k >= 1 (10, 16, 22, 28, 34, 40 ...), got {depth}.")
-        if width < 1:
-            raise ValueError(f"`width` must be >= 1, got {width}.")
+        check_integer(width, "width", minimum=1)
+        check_integer(num_classes, "num_classes", minimum=2)
+        check_integer(in_channels, "in_channels", minimum=1)
         self.stem = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         blocks: list[nn.Module] = []
         channels = 16
@@ -106,14 +108,13 @@ def decay_without_norm(model: nn.Module, weight_decay: float) -> list[dict]:
         One or two dictionaries for `torch.optim.SGD`; together they hold every parameter once.
 
     Raises:
-        ValueError: `weight_decay` < 0.
+        ValueError: `weight_decay` negative or not finite.
 
     Example:
         >>> [group["weight_decay"] for group in decay_without_norm(WideResNet(10, 1), 5e-4)]
         [0.0005, 0.0]
     """
-    if weight_decay < 0:
-        raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
+    check_real(weight_decay, "weight_decay", minimum=0.0)
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     spared = [parameter for module in model.modules() if isinstance(module, norms) for parameter in module.parameters()]
     known = set(map(id, spared))

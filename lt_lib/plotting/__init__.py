@@ -5,7 +5,7 @@ with side effects is `show_figure`: it writes the image and the tidy data behind
 """
 
 from lt_lib.plotting.figures import data_csv, data_digest, figure_folder, read_figure_data, show_figure
-from lt_lib.plotting.panels import class_bars, count_bars, error_bars, line_band, reference_line
+from lt_lib.plotting.panels import class_bars, count_bars, error_bars, line_band, plain_ticks, reference_line
 from lt_lib.plotting.sliders import explore
 from lt_lib.plotting.styles import METHODS, PALETTE, LineStyle, method_style, series_style, style
 
@@ -22,6 +22,7 @@ __all__ = [
     "figure_folder",
     "line_band",
     "method_style",
+    "plain_ticks",
     "read_figure_data",
     "reference_line",
     "series_style",

@@ -121,6 +121,32 @@ def error_bars(
     return ax
 
 
+def plain_ticks(ax: "Axes", *, axis: str = "y") -> "Axes":
+    """Numbers such as 0.5, 1, 2, 5, 10 in place of powers of ten, for a logarithmic axis of a few decades at most.
+
+    Args:
+        ax: Where the axis is, logarithmic already.
+        axis: "x" or "y".
+
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: If ``axis`` is neither, or is not logarithmic.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if axis not in ("x", "y"):
+        raise ValueError(f"`axis` must be 'x' or 'y', got {axis!r}.")
+    line = ax.xaxis if axis == "x" else ax.yaxis
+    if line.get_scale() != "log":
+        raise ValueError(f"`axis` must be logarithmic, got {axis!r} with scale {line.get_scale()!r}.")
+    line.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    line.set_major_formatter("{x:g}")
+    line.set_minor_formatter(NullFormatter())
+    return ax
+
+
 def reference_line(ax: "Axes", value: float, label: str, *, axis: str = "y", color: str = PALETTE["grey"]) -> "Axes":
     """A thin dashed line at a value that others are compared with, named beside the line.
 

@@ -49,7 +49,7 @@ METHODS: dict[str, LineStyle] = {
     "ldam_drw": LineStyle(PALETTE["vermilion"], "*", "-"),
     "balanced_softmax": LineStyle(PALETTE["green"], "<", "-"),
     "logit_adjustment": LineStyle(PALETTE["green"], ">", "--"),
-    "fixmatch": LineStyle(PALETTE["grey"], "o", "-"),
+    "fixmatch": LineStyle(PALETTE["grey"], "s", "-."),
     "crest": LineStyle(PALETTE["blue"], "D", "--"),
     "crest_plus": LineStyle(PALETTE["vermilion"], "P", "-"),
     "self_training": LineStyle(PALETTE["purple"], "v", ":"),

@@ -294,7 +294,10 @@ class Objective:
             return loss.mean(dim=-1)
         weights = self.weight.to(loss.dtype)[targets]
         weighted = (loss * weights).sum(dim=-1)
-        return weighted / (weights.sum(dim=-1) if self.normalization == "weights" else targets.shape[-1])
+        if self.normalization == "weights":
+            # A batch of zero weights has the loss zero, not 0 / 0.
+            return weighted / weights.sum(dim=-1).clamp_min(torch.finfo(weights.dtype).tiny)
+        return weighted / targets.shape[-1]
 
 
 def build_loss(config: RunConfig, class_counts: np.ndarray, device: str) -> Callable[[int], Objective]:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from lt_lib import data, training
 from lt_lib._checks import check_integer, check_known
-from lt_lib._paths import write_whole
 from lt_lib.data.base import array_hash
 from lt_lib.data.pools import OUTSIDE, Pool, PoolSpec, drawn_pool
 from lt_lib.recipes import build
 from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, method_config, method_name
-from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over
+from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over, save_trained
 from lt_lib.recipes.result import RunResult, load_result
 from lt_lib.recipes.semi import _plain
 from lt_lib.training.loop import Order
@@ -253,24 +252,22 @@ class SelfTrainResult:
 
         `base` holds what `RunResult.save` writes.
         """
-        folder = Path(folder)
+        tables = {}
         if self.base is not None:
-            self.base.save(folder / "base")
-            names = ("class_counts", "predicted_counts", "precision", "recall")
-            rows = zip(self.trained.class_counts, *(self.pool[name] for name in names), strict=True)
-            lines = ["class,labelled,pool,predicted,precision,recall"]
-            lines += [
-                ",".join([str(label), *("" if value is None else f"{value:.6g}" for value in row)])
-                for label, row in enumerate(rows)
-            ]
-            write_whole(folder / "pool.csv", "\n".join(lines) + "\n")
-        self.trained.save(folder)
-        content = json.loads((folder / "result.json").read_text())
+            self.base.save(Path(folder) / "base")
+            tables["pool.csv"] = self._pool_csv()
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("trained", "base")}
-        content |= own | {"method": self.method, "row": self.to_row()}
-        # Last, so that the file that says "finished" comes when everything else is there.
-        write_whole(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
-        return folder
+        return save_trained(folder, self.trained, own | {"method": self.method, "row": self.to_row()}, tables)
+
+    def _pool_csv(self) -> str:
+        names = ("class_counts", "predicted_counts", "precision", "recall")
+        rows = zip(self.trained.class_counts, *(self.pool[name] for name in names), strict=True)
+        lines = ["class,labelled,pool,predicted,precision,recall"]
+        lines += [
+            ",".join([str(label), *("" if value is None else f"{value:.6g}" for value in row)])
+            for label, row in enumerate(rows)
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def load_self_train_result(folder: str | os.PathLike) -> SelfTrainResult:

@@ -520,9 +520,7 @@ def _train_one(
         test=test,
         judged=probabilities(average, task.candidates),
         used=None if config.source == "ema" else probabilities(model, task.candidates),
-        state=None
-        if config.initialise == "fresh"
-        else {name: value.cpu() for name, value in model.state_dict().items()},
+        state=None if config.initialise == "fresh" else _on_host(model),
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "wb") as file:
             torch.save(state, file)

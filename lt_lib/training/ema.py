@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lt_lib._checks import check_fraction
+
 
 class WeightAverage:
     r"""A second model whose parameters trail those of the first.
@@ -34,8 +36,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"`decay` must be in [0, 1], got {decay}.")
+        check_fraction(decay, "decay")
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 

@@ -161,6 +161,8 @@ def fit(
         raise ValueError(f"`snapshots` must be empty without a `checkpoint`, got {sorted(snapshots)}.")
     fabric = fabric or make_fabric("cpu", "float32")
     execution = resolve_execution(execution, fabric.device.type, processes=fabric.world_size)
+    # Some optimisers look where the parameters are when they are made.
+    model.to(fabric.device)
     network = torch.compile(model, dynamic=False) if execution == "compile" else model
     groups = parameters or [{"params": list(model.parameters())}]
     make_optimizer = make_optimizer or partial(torch.optim.SGD, momentum=momentum)
@@ -383,7 +385,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Continue from `optimizer_state`, with the settings that this run was started with."""
     own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    # PyTorch reads from the groups that it is given where a state belongs, such as the step count of Adam.
+    saved = [group | settings for group, settings in zip(state["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": saved})
     for group, settings in zip(optimizer.param_groups, own, strict=True):
         group.update(settings)
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from lt_lib._checks import check_fraction, check_integer, check_positive, check_real
+
 Value = TypeVar("Value")
 
 
@@ -21,11 +23,24 @@ def change_epoch(epochs: int, fraction: float) -> int:
         >>> change_epoch(200, 0.8), change_epoch(40, 0.8)
         (160, 32)
     """
-    if epochs < 1:
-        raise ValueError(f"`epochs` must be >= 1, got {epochs}.")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"`fraction` must be in [0, 1], got {fraction}.")
+    return _change_epoch(epochs, fraction, "fraction")
+
+
+def _change_epoch(epochs: int, fraction: float, argument: str) -> int:
+    """`change_epoch` of a fraction that the caller knows as `argument`."""
+    check_integer(epochs, "epochs", minimum=1)
+    check_fraction(fraction, argument)
     return round(fraction * epochs)
+
+
+def _change_epochs(epochs: int, milestones: Sequence[float], decay: float) -> list[int]:
+    """The epochs at which a rate is multiplied by `decay`."""
+    if not 0 < check_real(decay, "decay") <= 1:
+        raise ValueError(f"`decay` must be in (0, 1], got {decay}.")
+    changes = [_change_epoch(epochs, fraction, "milestones") for fraction in milestones]
+    if list(milestones) != sorted(milestones):
+        raise ValueError(f"`milestones` must increase, got {tuple(milestones)}.")
+    return changes
 
 
 def step_learning_rate(
@@ -68,14 +83,9 @@ def step_learning_rate(
         >>> [round(rate(epoch), 6) for epoch in (0, 4, 159, 160, 180)]
         [0.02, 0.1, 0.1, 0.001, 1e-05]
     """
-    if base <= 0:
-        raise ValueError(f"`base` must be > 0, got {base}.")
-    if not 0 < decay <= 1:
-        raise ValueError(f"`decay` must be in (0, 1], got {decay}.")
-    if list(milestones) != sorted(milestones):
-        raise ValueError(f"`milestones` must increase, got {tuple(milestones)}.")
-    warmup_epochs = change_epoch(epochs, warmup)
-    change_epochs = [change_epoch(epochs, fraction) for fraction in milestones]
+    check_positive(base, "base")
+    warmup_epochs = _change_epoch(epochs, warmup, "warmup")
+    change_epochs = _change_epochs(epochs, milestones, decay)
 
     def rate(epoch: int) -> float:
         if epoch < warmup_epochs:
@@ -106,7 +116,7 @@ def deferred(epochs: int, start: float, before: Value, after: Value) -> Callable
         >>> stage(31), stage(32)
         ('plain', 're-weighted')
     """
-    change = change_epoch(epochs, start)
+    change = _change_epoch(epochs, start, "start")
 
     def value(epoch: int) -> Value:
         return after if epoch >= change else before
@@ -153,14 +163,9 @@ def progress_learning_rate(
         >>> [round(rate(t), 6) for t in (2.5, 5, 29.99, 30, 60, 80)]
         [0.2, 0.4, 0.4, 0.04, 0.004, 0.0004]
     """
-    if base <= 0:
-        raise ValueError(f"`base` must be > 0, got {base}.")
-    if not 0 < decay <= 1:
-        raise ValueError(f"`decay` must be in (0, 1], got {decay}.")
-    if list(milestones or ()) != sorted(milestones or ()):
-        raise ValueError(f"`milestones` must increase, got {tuple(milestones or ())}.")
-    warmup_epochs = change_epoch(epochs, warmup)
-    change_epochs = [change_epoch(epochs, fraction) for fraction in milestones or ()]
+    check_positive(base, "base")
+    warmup_epochs = _change_epoch(epochs, warmup, "warmup")
+    change_epochs = _change_epochs(epochs, milestones or (), decay)
 
     def rate(progress: float) -> float:
         if progress < warmup_epochs:

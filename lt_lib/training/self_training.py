@@ -70,9 +70,12 @@ def self_train(
         pool: unlabelled inputs `(pool, ...)`, prepared as those of `labelled`.
         num_classes: classes of the task.
         train: called once for the base model and once for the final one; it must start from fresh weights each time.
-        omega: weight :math:`\omega \ge 0` of a pseudo-labelled sample; 0 trains on the labelled samples alone.
+        omega: weight :math:`\omega \ge 0` of a pseudo-labelled sample in the order of the samples; with 0 all of them
+            are labelled ones. The class counts do not depend on it.
         counts_from: class counts that the final training is given, for margins and deferred weights: of the "labelled"
-            set alone or of labels and pseudo-labels "joined", which is the authors' choice.
+            set alone or of labels and pseudo-labels "joined", which is the authors' choice. "joined" counts every
+            pseudo-label as one, whatever `omega` is, 0 included: plain training with margins or weights takes omega 0
+            and "labelled".
         epoch_size: samples per epoch of either training, so that both have equally many updates; if None, each model
             passes once over all that it is trained on, which gives the final one more.
         base: a trained base model; `train` makes it if None.
@@ -152,7 +155,7 @@ class Task:
         pool: unlabelled inputs.
         teacher: position of its base model in the stack of teachers; several tasks may share one.
         rng: generator of the order of the samples.
-        omega: weight :math:`\omega \ge 0` of a pseudo-labelled sample.
+        omega: weight :math:`\omega \ge 0` of a pseudo-labelled sample, as in `self_train`.
     """
 
     labelled: tuple[Tensor, Tensor]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_real
+from lt_lib._checks import check_integer, check_positive, check_real
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
 from lt_lib.training.descent import Descent
@@ -66,10 +66,8 @@ def cosine_learning_rate(base: float, steps: int, *, level: float = 1.0) -> Call
         >>> round(cosine_learning_rate(0.03, 65536)(65536), 4)
         0.0294
     """
-    if base <= 0:
-        raise ValueError(f"`base` must be > 0, got {base}.")
-    if steps < 1:
-        raise ValueError(f"`steps` must be >= 1, got {steps}.")
+    check_positive(base, "base")
+    check_integer(steps, "steps", minimum=1)
     check_real(level, "level", minimum=0.0, maximum=8.0)
     return lambda step: base * math.cos(math.pi * level / 16 * step / steps)
 

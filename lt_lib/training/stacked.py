@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lt_lib._checks import check_integer
 from lt_lib.training.descent import Descent
 from lt_lib.training.loop import History, Order, _require_finite, shuffled
 
@@ -25,7 +26,7 @@ class Member:
             computed in one call.
         rng: this member's generator (order of the samples).
         order_at: (epoch, generator) -> positions in `indices`; `shuffled` if None.
-        validation: indices of its validation samples in the pool, or None.
+        validation: indices of its validation samples in the pool, or None; all members have one, or none has.
     """
 
     indices: Tensor
@@ -58,29 +59,30 @@ def fit_stacked(
         model: `lt_lib.models.StackedModel`, one member per entry of `members`.
         pool: inputs that all members draw from, `(pool, ...)`.
         pool_targets: class indices `(pool,)`.
-        members: see `Member`; all `indices` equally long.
+        members: see `Member`; all `indices` equally long, and all `validation`.
         learning_rate_at: epoch -> rate, for all members.
-        epochs: length of the run.
+        epochs: length of the run, >= 1.
         parameters: optimiser groups (`StackedModel.parameter_groups`).
-        batch_size: samples per member and step.
+        batch_size: samples per member and step, >= 1.
         momentum: of SGD.
         test: inputs and targets that all members are evaluated on.
-        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        evaluate_every: epochs between evaluations, >= 1; the last epoch is always evaluated.
 
     Returns:
         One `History` per member, with sets "test" and, where given, "validation"; `seconds` is the member's share of
         the time. And the logits of the test set after the last epoch, `(members, samples, classes)`, or None.
 
     Raises:
-        ValueError: the number of members and of models differ, or their numbers of samples do.
+        ValueError: the number of members and of models differ, or their numbers of samples do; only some have
+            validation samples; a length is out of range.
         NonFiniteLossError: a loss is not finite; the indices are those of the first member concerned, in the pool.
     """
     if len(members) != len(model):
         raise ValueError(f"`members` must have one entry per model, got {len(members)} for {len(model)} models.")
-    sizes = {len(member.indices) for member in members}
-    if len(sizes) != 1:
-        raise ValueError(f"`members` must have equally many samples, got {sorted(sizes)}.")
-    orders = [member.order_at or shuffled(sizes.copy().pop()) for member in members]
+    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
+        check_integer(number, name, minimum=1)
+    samples = _check_samples(members)
+    orders = [member.order_at or shuffled(samples) for member in members]
     descent = Descent(parameters, momentum=momentum)
     histories = [History() for _ in members]
     logits = None
@@ -108,6 +110,19 @@ def fit_stacked(
     for history in histories:
         history.seconds = (time.perf_counter() - started) / len(members)
     return histories, logits
+
+
+def _check_samples(members: Sequence[Member]) -> int:
+    """The number of training samples, which all members share; hold-outs must be equally long too, or not be there."""
+    sizes = {len(member.indices) for member in members}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(f"`members` must have equally many samples, not none, got {sorted(sizes)}.")
+    held = [member.validation for member in members if member.validation is not None]
+    if held and len(held) != len(members):
+        raise ValueError(f"`members` must all have validation samples or none, got {len(held)} of {len(members)}.")
+    if len({len(rows) for rows in held}) > 1:
+        raise ValueError(f"`members` must have equally many validation samples, got {sorted(map(len, held))}.")
+    return sizes.pop()
 
 
 @torch.no_grad()
@@ -144,7 +159,7 @@ def _evaluate(
     if test is not None and logits is not None:
         _record(histories, "test", logits, test[1].expand(len(model), -1))
     held = [member.validation for member in members if member.validation is not None]
-    if len(held) == len(members):
+    if held:
         rows = torch.stack(held)
         with torch.no_grad():
             held_logits = model(pool[rows])

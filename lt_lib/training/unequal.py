@@ -100,7 +100,7 @@ def fit_sets(
     members = [
         Member(
             # A stack wants index lists of one length; positions past the end of a smaller set are never drawn.
-            indices=start + torch.arange(max(sizes)) % size,
+            indices=start + torch.arange(max(sizes), device=each.inputs.device) % size,
             loss_at=each.loss_at,
             rng=each.rng,
             order_at=each.order_at or whole_passes(size, epoch_size),

@@ -91,6 +91,10 @@ def test_failures_name_every_attempt(place, filled, capsys):
 def test_retry_lets_failed_runs_run_again(place, filled, capsys):
     code, said = call(capsys, "retry", place.folder, "--kind", "kernel-died")
     assert (code, said.split()[0]) == (0, "0")
+    code, said = call(capsys, "retry", place.folder, "--kind", "timeouts")
+    assert code == 2
+    assert "`--kind` must be one of 'notebook-error', 'early-exit', " in said
+    assert "got 'timeouts'. Did you mean 'timeout'?" in said
     code, said = call(capsys, "retry", place.folder, "--id", "abc")
     assert code == 2
     assert "`--id` must name failed runs, got abc" in said
@@ -134,6 +138,9 @@ def test_a_dry_run_shows_what_would_happen_and_makes_nothing(tmp_path, place, fi
     ("words", "message"),
     [
         (["--workers", "0"], "`--workers` must be at least 1"),
+        (["--worker-timeout", "0"], "`--worker-timeout` must be a number of seconds above 0, got 0"),
+        (["--worker-timeout", "-3"], "`--worker-timeout` must be a number of seconds above 0, got -3"),
+        (["--worker-timeout", "nan"], "`--worker-timeout` must be a number of seconds above 0, got nan"),
         (["--scheduler", "sequential", "--workers", "2"], "`--workers` must be 1 with --scheduler sequential"),
         (["--scheduler", "tcp://10.0.0.1:8786"], "`scheduler` must be tls://"),
         (["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "`--workers` must not be given with the address"),

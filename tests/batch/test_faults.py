@@ -70,6 +70,19 @@ def test_rows_1_2_14_each_bad_run_fails_for_its_reason_and_the_others_finish(ben
     assert (code, said.count("kernel-died,")) == (1, 3)
 
 
+@pytest.mark.parametrize("scheduler", ["sequential", "local"])
+def test_an_error_of_any_length_ends_its_run_and_is_kept_in_short(bench, scheduler):
+    grid = bench.grid("axes: {x: [1]}\nlimits: {run_timeout: 60s}\n", 'raise ValueError("x" * 200_000)\n')
+    code, said = bench.run(grid, scheduler=scheduler)
+    assert code == 1
+    assert "a cell raised an error in cell 3: ValueError: xxx" in said
+    (note,) = bench.place.folder.glob("attempts/*/*/outcome.json")
+    message = json.loads(note.read_text())["message"]
+    assert len(message) < 2100
+    assert "characters left out" in message
+    bench.assert_nothing_is_left()
+
+
 HANG = """
 import ctypes, signal, subprocess, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -187,12 +200,28 @@ def test_row_7_an_interrupt_ends_everything_and_costs_nothing(bench, scheduler, 
     code, said = bench.finish(child)
     assert code == expected, said
     assert "interrupted by" in said
+    assert "Traceback" not in said
     bench.assert_nothing_is_left()
     assert len(bench.manifests()) == 1
     code, said = bench.finish(bench.start("lt_lib", "status", bench.place.folder, "--json"))
     assert json.loads(said)["grids"][0]["counts"] | {"done": 0} == {
         "done": 0, "running": 0, "failed": 0, "damaged": 0, "pending": 2,
     }  # fmt: skip
+
+
+def test_row_7_a_second_interrupt_kills_an_attempt_that_would_not_end(bench):
+    stubborn = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n"
+    child = bench.batch(bench.grid("axes: {x: [60]}\n", stubborn, SLEEP, RESULT))
+    attempt = bench.wait_for(bench.attempts)[0]
+    bench.wait_for(lambda: Path(f"/proc/{attempt['pid']}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    code, said = bench.finish(child, seconds=5)
+    assert code == 130, said
+    assert "Traceback" not in said
+    bench.wait_for(lambda: not bench.processes(), seconds=5)
+    assert "1 pending" in bench.finish(bench.start("lt_lib", "status", bench.place.folder))[1]
 
 
 @pytest.fixture

@@ -85,6 +85,10 @@ FAULTS = {
     "seeds and seed": ("axes: {seed: [1]}\nseeds: 2", "`seed` is set by more than one axis"),
     "seeds": ("axes: {x: [1]}\nseeds: 0", "`seeds` must be a number of seeds or a list"),
     "seeds twice": ("axes: {x: [1]}\nseeds: [1, 1]", "`seeds` must be different numbers"),
+    "metric without room": (
+        "axes: {x: [1]}\ndone: {metrics: {a: {min: 3, max: 1}}}",
+        "`done.metrics.a` must have a `min` of at most its `max`, got {'min': 3, 'max': 1}",
+    ),
     "exclude nothing": ("axes: {x: [1]}\nexclude: [{x: 2}]", r"`exclude\[0\]` matches no point"),
     "exclude everything": ("axes: {x: [1]}\nexclude: [{x: 1}]", "the grid has no points"),
     "bad point": ("points: [{y: 1}]", r"points\[0\]: `y` must be a parameter"),
@@ -111,6 +115,30 @@ def test_every_fault_is_found(make_grid, fault):
     text, message = FAULTS[fault]
     with pytest.raises(GridError, match=message):
         make_grid(text + "\n")
+
+
+SEED = "seed: int = 0  # of everything random\n"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", r"seeds: `seed` must be a parameter of the notebook \(x, "),
+        ('seed: str = "0"  # of everything random\n', r"seeds: `seed` must be str, got 0 \(int\)"),
+        ("seed: int = 10  # seed, >= 10\n", "seeds: `seed` must be >= 10, got 0"),
+    ],
+)
+def test_seeds_must_be_what_the_parameter_seed_takes(make_grid, line, message):
+    parameters = PARAMETERS.replace(SEED, line)
+    with pytest.raises(GridError, match=message) as caught:
+        make_grid("axes: {x: [1]}\nseeds: 2\n", parameters=parameters)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_seed_within_the_limits_of_its_parameter_is_fine(make_grid):
+    parameters = PARAMETERS.replace(SEED, "seed: int = 10  # seed, >= 10\n")
+    assert points(make_grid("seeds: [10, 11]\n", parameters=parameters), "seed") == [(10,), (11,)]
 
 
 def test_all_faults_are_reported_at_once(make_grid):

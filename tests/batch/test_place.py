@@ -11,7 +11,7 @@ import pytest
 from batch.cases import fail, publish
 
 from lt_lib.batch.outcomes import describe, final_failure
-from lt_lib.batch.place import DamagedRun, Place, manifest_of
+from lt_lib.batch.place import Claim, DamagedRun, Place, manifest_of
 from lt_lib.batch.processes import host_name, start_mark
 
 
@@ -43,6 +43,43 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over(place):
     assert not first.beat()
     first.release()  # no longer ours to give back
     assert place.claims() == ["a"]
+
+
+def no_link(source, target):
+    raise OSError("this file system has no hard links")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("links", [True, False])
+def test_a_claim_that_is_taken_over_while_it_is_given_back_stays_with_its_new_holder(place, monkeypatch, links):
+    claim, beat = place.claim("a", "s"), Claim.beat
+
+    def lose_after_beat(self):
+        held = beat(self)
+        set_holder(place, "a", token="new")
+        return held
+
+    monkeypatch.setattr(Claim, "beat", lose_after_beat)
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    claim.release()
+    assert place.holder("a")["token"] == "new"
+    assert os.listdir(place.folder / "claims") == ["a.json"]
+
+
+@pytest.mark.faults
+def test_what_is_put_back_replaces_no_claim(place, monkeypatch):
+    claim, rename = place.claim("a", "s"), os.rename
+
+    def lose_and_rename(source, target):
+        set_holder(place, "a", token="second")
+        rename(source, target)
+        assert place.claim("a", "third") is not None
+
+    monkeypatch.setattr(os, "rename", lose_and_rename)
+    claim.release()
+    assert place.holder("a")["session"] == "third"
+    assert os.listdir(place.folder / "claims") == ["a.json"]
 
 
 @pytest.mark.faults

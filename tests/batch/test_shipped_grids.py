@@ -30,6 +30,7 @@ SIZES = {
     "cb-table": 3 * (2 * 5 * 5 * 5 + 2 * 5),
     "ldam-long-tailed": 3 * 2 * (12 + 10),
     "ldam-step": 3 * 2 * (12 + 10),
+    "ldam-small": 2 * 10,
     "later-methods": 3 * 2 * 2 * 3,
     "decoupling": 3 * 2 * 2 * 3,
     "imdb": 3 * 4,
@@ -114,6 +115,13 @@ def test_the_later_methods_share_their_protocol_with_the_ldam_grids(repository):
         assert different == {"validation_per_class"}
         assert config.pretext == "none"
     assert {config.classifier for config in decoupled} == {"head", "crt", "tau"}
+
+
+def test_the_small_ldam_grid_is_its_preset_with_a_smaller_network(repository):
+    methods = ("ERM", "DRW", "CB RW", "LDAM", "LDAM-DRW", "CB RS", "Balanced softmax", "CB-focal", "M-DRW", "Focal")
+    base = {"dataset": "folder:data/cifar10-jpeg", "model": "resnet8"}
+    found = configurations(repository, "ldam-small")
+    assert found == [preset("cifar-small", method, seed=seed, **base) for seed in (0, 1) for method in methods]
 
 
 @pytest.mark.parametrize("name", ["imdb", "imdb-small"])

@@ -58,16 +58,29 @@ def found(package, *code, extra=()):
             "from pkg.left import f",
             ["__init__.py", "base.py", "left/__init__.py", "left/inner.py", "left/sets/one.csv", "left/table.csv"],
         ),
-        ("this is no python\nimport pkg.base", ["__init__.py", "base.py"]),
+        ('print("%d"\n      % 3)\ndef f():\n    import pkg.base', ["__init__.py", "base.py"]),
     ],
 )
 def test_imports_are_followed_as_far_as_they_go(package, code, expected):
     assert found(package, code) == [f"pkg/{name}" for name in expected]
 
 
+def whole(package):
+    return {f"pkg/{path.relative_to(package / 'lib' / 'pkg').as_posix()}" for path in package.glob("lib/pkg/**/*.*")}
+
+
+@pytest.mark.faults
+def test_code_that_cannot_be_read_needs_the_whole_package(package):
+    # Not one of these shows all that it imports.
+    magic_beside_an_operator = '%matplotlib inline\nprint("%d"\n      % 3)\ndef f():\n    import pkg.base\n'
+    assert set(found(package, magic_beside_an_operator)) == whole(package)
+    assert set(found(package, "this is no python\nimport second")) == whole(package) | {"second.py"}
+    (package / "books" / "helper.py").write_text("this is no python\nimport second\n")
+    assert set(found(package, "import helper")) == whole(package) | {"helper.py", "second.py"}
+
+
 def test_a_computed_import_needs_the_whole_package(package):
-    everything = {f"pkg/{p.relative_to(package / 'lib' / 'pkg').as_posix()}" for p in package.glob("lib/pkg/**/*.*")}
-    assert set(found(package, "import pkg.dynamic")) == everything
+    assert set(found(package, "import pkg.dynamic")) == whole(package)
     assert found(package, "__import__('pkg.base')") == ["pkg/__init__.py", "pkg/base.py"]
 
 

@@ -296,6 +296,13 @@ def test_rows_of_the_ledger_have_their_order_in_print_and_ours(tmp_path):
     assert found.drop(96).ours.isna().all()
 
 
+def test_an_interval_of_errors_ends_at_0_and_100(tmp_path):
+    found = comparison.compare(write(tmp_path, [run("ERM", 0, 2.0), run("ERM", 1, 4.0), run("ERM", 2, 2.0)])).iloc[0]
+    assert (found.low, found.high) == (0.0, pytest.approx(2.6667 + 2.8683, abs=1e-3))
+    found = comparison.compare(write(tmp_path, [run("ERM", seed, 98.0 - seed) for seed in range(2)])).iloc[0]
+    assert found.high == 100.0
+
+
 def test_costs_are_counted_by_device(tmp_path):
     rows = [run("ERM", 0, 30.0), run("ERM", 1, 30.0, seconds=30.0), run("LDAM", 0, 30.0, device="GPU", seconds=1.0)]
     found = comparison.costs(write(tmp_path, rows)).set_index("device")

@@ -90,6 +90,16 @@ def test_draws_of_seed_zero_are_frozen():
     }
 
 
+def test_only_the_legacy_stream_limits_the_seed(targets):
+    counts = [30, 20, 10, 5, 2]
+    large, other = (long_tail_indices(targets, counts, seed=seed) for seed in (2**32, 2**80 + 1))
+    assert np.bincount(targets[large]).tolist() == counts
+    assert set(large) != set(other)
+    assert len(long_tail_indices(targets, counts, seed=2**32 - 1, scheme="ldam")) == sum(counts)
+    with pytest.raises(ValueError, match=r"`seed` must be an integer in \[0, 4294967295\], got 4294967296"):
+        long_tail_indices(targets, counts, seed=2**32, scheme="ldam")
+
+
 def test_draw_does_not_change_its_arguments(targets):
     before = targets.copy()
     counts = np.array([40, 20, 10, 5, 2])

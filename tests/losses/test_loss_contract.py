@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import CLASSES, FUNCTIONS, MODULES, NOT_LOSSES, WEIGHT
+from loss_cases import CLASSES, COUNTS, FUNCTIONS, MODULES, NOT_LOSSES, WEIGHT
 
 from lt_lib import losses
 
@@ -244,6 +244,25 @@ def test_a_module_has_buffers_and_nothing_to_save_or_train(case):
     assert module(logits, targets).dtype == torch.float32
 
 
+PLAIN = "classes=4, beta=0.99, reduction='sum'"
+FOCAL = "classes=4, beta=0.99, gamma=0.5, reduction='sum'"
+
+
+@pytest.mark.parametrize(
+    ("softmax", "sigmoid", "arguments", "shown"),
+    [
+        (losses.ClassBalancedSoftmaxLoss, losses.ClassBalancedSigmoidLoss, (COUNTS, 0.99), PLAIN),
+        (losses.ClassBalancedSoftmaxFocalLoss, losses.ClassBalancedFocalLoss, (COUNTS, 0.99, 0.5), FOCAL),
+    ],
+)
+def test_the_class_balanced_modules_are_built_and_shown_alike(softmax, sigmoid, arguments, shown):
+    assert softmax.__init__ is sigmoid.__init__
+    for build in (softmax, sigmoid):
+        module = build(*arguments, reduction="sum")
+        assert repr(module) == f"{build.__name__}({shown})"
+        torch.testing.assert_close(module.weight, WEIGHT, rtol=0, atol=0)
+
+
 BAD_CALLS = [
     ({"reduction": "average"}, ValueError, "`reduction` must be one of 'none', 'mean', 'sum', got 'average'"),
     ({"normalization": "weight"}, ValueError, "`normalization` must be one of .* Did you mean 'weights'"),
@@ -254,6 +273,11 @@ BAD_CALLS = [
     ),
     ({"weight": torch.ones(3)}, ValueError, r"`weight` must have shape \(4,\), got \(3,\)"),
     ({"weight": torch.tensor([1.0, 1.0, 1.0, -1.0])}, ValueError, "`weight` must be finite and at least 0"),
+    (
+        {"weight": torch.ones(4, requires_grad=True)},
+        ValueError,
+        "`weight` must be constant, got a tensor that requires a gradient",
+    ),
     ({"weight": [1.0] * 4}, TypeError, "`weight` must be a floating-point tensor, got list"),
     ({"targets": torch.full((9,), 4)}, ValueError, "`targets` must be in 0 … 3, got 4"),
     ({"targets": torch.full((9,), -100)}, ValueError, "`targets` must be in 0 … 3, got -100"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lt_lib.losses import sigmoid_loss
-from lt_lib.models import MLP, CosineHead, initialise_prior_bias, make_head, parameter_groups
+from lt_lib.models import MLP, CosineHead, StackedModel, initialise_prior_bias, make_head, parameter_groups
 
 
 def test_cosine_head_is_the_cosine_of_every_angle():
@@ -102,8 +102,13 @@ def test_one_step_shrinks_exactly_the_decayed_parameters(decay_on, decayed):
 
 
 def test_wrong_groups_are_refused():
-    with pytest.raises(ValueError, match="`weight_decay` must be >= 0, got -0.1"):
-        parameter_groups(MLP(4, 3), -0.1)
+    for decay in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"`weight_decay` must be a finite number of at least 0.0, got {decay}"):
+            parameter_groups(MLP(4, 3), decay)
+        with pytest.raises(ValueError, match="`weight_decay` must be a finite number"):
+            StackedModel([MLP(4, 3)]).parameter_groups(decay)
+    with pytest.raises(TypeError, match="`weight_decay` must be a real number, got True"):
+        parameter_groups(MLP(4, 3), True)
     with pytest.raises(ValueError, match="`decay_on` must be 'all', .* got 'some'"):
         parameter_groups(MLP(4, 3), 0.1, decay_on="some")
     with pytest.raises(ValueError, match="`decay_on='head_bias_only'` needs a model whose `head` has a bias"):

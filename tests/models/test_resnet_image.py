@@ -50,5 +50,5 @@ def test_only_kernels_and_matrices_are_decayed():
     expected = {id(parameter) for norm in norms for parameter in norm.parameters()} | {id(model.head.bias)}
     assert {id(parameter) for parameter in spared["params"]} == expected
     assert len(kernels["params"]) + len(spared["params"]) == len(list(model.parameters()))
-    with pytest.raises(ValueError, match="`weight_decay` must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="`weight_decay` must be a finite number of at least 0.0, got -1"):
         decay_kernels(model, -1)

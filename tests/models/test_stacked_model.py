@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,6 +77,20 @@ def test_models_that_cannot_be_stacked_are_refused():
     counting.register_buffer("seen", torch.zeros(1))
     with pytest.raises(ValueError, match="`models` must hold no buffers"):
         StackedModel([plain, counting])
+
+
+def test_seeded_leaves_the_generators_of_accelerators_alone(monkeypatch):
+    def fail(seed):
+        raise AssertionError(f"seeded by {seed}")
+
+    monkeypatch.setattr("torch.cuda.manual_seed_all", fail)
+    monkeypatch.setattr("torch.cuda.manual_seed", fail)
+    drawn = seeded(lambda: MLP(4, 3), 5).layer1.weight
+    monkeypatch.undo()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        assert torch.equal(MLP(4, 3).layer1.weight, drawn)
+    assert torch.equal(seeded(lambda: MLP(4, 3), np.int64(5)).layer1.weight, drawn)
 
 
 def test_seeded_is_reproducible_and_leaves_the_generator_alone():

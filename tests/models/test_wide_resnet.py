@@ -69,13 +69,17 @@ def test_only_batch_normalisation_is_spared_from_decay():
         name for name in names.values() if "bn" not in name
     }
     assert len(decay_without_norm(MLP(2, 2), 0.1)) == 1
-    with pytest.raises(ValueError, match="`weight_decay` must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="`weight_decay` must be a finite number of at least 0.0, got -1"):
         decay_without_norm(net, -1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((12, 2), r"`depth` must be 6k \+ 4 .* got 12"), ((4, 2), "got 4"), ((28, 0), "`width` must be >= 1, got 0")],
+    [
+        ((12, 2), r"`depth` must be 6k \+ 4 .* got 12"),
+        ((4, 2), "got 4"),
+        ((28, 0), "`width` must be an integer of at least 1, got 0"),
+    ],
 )
 def test_wrong_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

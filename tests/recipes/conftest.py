@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -59,3 +62,17 @@ def loaded(monkeypatch, tiny, uneven, vectors, texts):
     sets = {"tiny": tiny, "vectors": vectors, "uneven": uneven, "texts": texts}
     monkeypatch.setattr(build, "load_dataset", lambda config: sets[config.dataset])
     return sets
+
+
+@pytest.fixture
+def written_files(monkeypatch):
+    """Names of the files that are put in place, in order, with that of their folder if it is `base`."""
+    names, replace = [], os.replace
+
+    def noted(source, target):
+        path = Path(target)
+        names.append(f"base/{path.name}" if path.parent.name == "base" else path.name)
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", noted)
+    return names

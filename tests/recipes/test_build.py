@@ -335,3 +335,13 @@ def test_adam_takes_recorded_steps_like_plain_ones():
         ends.append([parameter.detach() for parameter in model.parameters()])
     for one, two in zip(*ends, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_of_zero_weights_has_the_loss_zero():
+    objective = build.Objective(
+        lambda z, y: losses.softmax_loss(z, y, reduction="none"), torch.tensor([0.0, 2.0]), "weights"
+    )
+    logits = torch.randn(2, 3, 2)
+    values = objective(logits, torch.tensor([[0, 0, 0], [0, 1, 1]]))
+    assert values[0] == 0
+    torch.testing.assert_close(values[1], losses.softmax_loss(logits[1, 1:], torch.tensor([1, 1])))

@@ -153,6 +153,13 @@ def test_result_is_written_and_read_back_and_no_plain_result(digits, tmp_path):
         load_pretrain_result(tmp_path)
 
 
+def test_a_save_writes_the_result_once_and_last(digits, tmp_path, written_files):
+    found = run_pretrain(PretrainConfig(**SHORT), dataset=digits)
+    written_files.clear()
+    found.save(tmp_path)
+    assert written_files == ["curves.csv", "pretext.csv", "result.json"]
+
+
 def test_both_stages_resume(digits, tmp_path):
     config = PretrainConfig(**SHORT)
     whole = run_pretrain(config, dataset=digits)

@@ -464,6 +464,13 @@ def test_result_is_written_and_read_back_and_no_plain_result(tmp_path):
         load_self_train_result(tmp_path)
 
 
+def test_a_save_writes_the_result_once_and_last(tmp_path, written_files):
+    found = run_self_train(BASE)
+    written_files.clear()
+    found.save(tmp_path)
+    assert written_files == ["base/curves.csv", "base/result.json", "curves.csv", "pool.csv", "result.json"]
+
+
 def test_a_control_is_written_and_read_back(tmp_path):
     found = run_self_train(BASE.control())
     assert load_self_train_result(found.save(tmp_path)).to_row() == found.to_row()

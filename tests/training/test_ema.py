@@ -73,5 +73,9 @@ def test_a_stack_is_averaged_member_by_member():
 
 
 def test_a_decay_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\], got 1.5"):
-        WeightAverage(nn.Linear(1, 1), 1.5)
+    for decay in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"`decay` must be a finite number in \[0.0, 1.0\], got {decay}"):
+            WeightAverage(nn.Linear(1, 1), decay)
+    for decay in (True, "0.9"):
+        with pytest.raises(TypeError, match="`decay` must be a real number"):
+            WeightAverage(nn.Linear(1, 1), decay)

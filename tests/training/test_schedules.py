@@ -29,13 +29,13 @@ def test_every_option_changes_the_rates():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"base": 0.0}, "`base` must be > 0, got 0.0"),
+        ({"base": 0.0}, "`base` must be a number above 0, got 0.0"),
         ({"decay": 0.0}, r"`decay` must be in \(0, 1\], got 0.0"),
         ({"decay": 1.5}, r"`decay` must be in \(0, 1\], got 1.5"),
         ({"milestones": (0.9, 0.8)}, "`milestones` must increase"),
-        ({"milestones": (1.2,)}, r"`fraction` must be in \[0, 1\], got 1.2"),
-        ({"warmup": -0.1}, r"`fraction` must be in \[0, 1\], got -0.1"),
-        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+        ({"milestones": (1.2,)}, r"`milestones` must be a finite number in \[0.0, 1.0\], got 1.2"),
+        ({"warmup": -0.1}, r"`warmup` must be a finite number in \[0.0, 1.0\], got -0.1"),
+        ({"epochs": 0}, "`epochs` must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_numbers_are_refused(change, message):
@@ -56,8 +56,42 @@ def test_deferral_reaches_both_ends():
 
 def test_change_epoch_checks_its_fraction():
     assert change_epoch(200, 0.8) == 160
-    with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], got 1.01"):
+    with pytest.raises(ValueError, match=r"`fraction` must be a finite number in \[0.0, 1.0\], got 1.01"):
         change_epoch(10, 1.01)
+    with pytest.raises(ValueError, match=r"`start` must be a finite number in \[0.0, 1.0\], got -1"):
+        deferred(10, -1, "before", "after")
+
+
+@pytest.mark.parametrize("schedule", [step_learning_rate, progress_learning_rate])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *((name, float("nan"), ValueError) for name in ("base", "warmup", "decay")),
+        *((name, "0.5", TypeError) for name in ("epochs", "base", "warmup", "decay")),
+        *((name, True, TypeError) for name in ("epochs", "base", "warmup", "decay")),
+        ("base", float("inf"), ValueError),
+        ("epochs", 10.5, TypeError),
+        ("milestones", (0.5, float("nan")), ValueError),
+        ("milestones", (float("nan"), 0.5), ValueError),
+    ],
+)
+def test_what_is_no_number_in_range_is_refused_by_name(schedule, name, value, error):
+    with pytest.raises(error, match=f"`{name}` must"):
+        schedule(**{"epochs": 10, "base": 0.1} | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        ((10, float("nan")), ValueError, "fraction"),
+        ((10, "half"), TypeError, "fraction"),
+        ((float("nan"), 0.5), TypeError, "epochs"),
+        ((10.0, 0.5), TypeError, "epochs"),
+    ],
+)
+def test_a_change_is_checked_by_type(arguments, error, name):
+    with pytest.raises(error, match=f"`{name}` must be"):
+        change_epoch(*arguments)
 
 
 def test_the_rate_of_a_step_follows_goyal_et_al():
@@ -79,11 +113,11 @@ def test_the_rate_of_a_step_may_be_half_a_cosine():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"base": 0}, "`base` must be > 0, got 0"),
+        ({"base": 0}, "`base` must be a number above 0, got 0"),
         ({"decay": 0}, r"`decay` must be in \(0, 1\], got 0"),
         ({"milestones": (0.5, 0.2)}, r"`milestones` must increase, got \(0.5, 0.2\)"),
-        ({"warmup": 2}, r"`fraction` must be in \[0, 1\], got 2"),
-        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+        ({"warmup": 2}, r"`warmup` must be a finite number in \[0.0, 1.0\], got 2"),
+        ({"epochs": 0}, "`epochs` must be an integer of at least 1, got 0"),
     ],
 )
 def test_the_rate_of_a_step_is_checked(changes, message):

@@ -136,6 +136,17 @@ def test_omega_zero_is_plain_training_draw_for_draw():
     assert_same_weights(done.base.state_dict(), done.model.state_dict())
 
 
+@pytest.mark.parametrize("omega", [0.0, 0.5, 2.0])
+def test_omega_does_not_scale_the_class_counts(omega):
+    labelled, pool = blobs([20, 9, 3], 0), blobs([30, 30, 30], 1)[0]
+    done, plain = (
+        self_train(labelled, pool, num_classes=CLASSES, train=trainer(5), omega=omega, counts_from=name, epoch_size=32)
+        for name in ("joined", "labelled")
+    )
+    assert plain.class_counts.tolist() == [20, 9, 3]
+    assert (done.class_counts - plain.class_counts).tolist() == torch.bincount(done.pseudo_labels, minlength=3).tolist()
+
+
 def test_omega_one_joins_the_sets():
     labelled, unlabelled = 10, 30
     order = mixed_order(labelled, unlabelled, 1.0)(0, generator(0))

@@ -93,14 +93,21 @@ def test_the_schedule_of_the_authors_and_of_fixmatch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0, 5, 1), "`base` must be > 0, got 0.0"),
-        ((0.1, 0, 1), "`steps` must be >= 1, got 0"),
+        ((0.0, 5, 1), "`base` must be a number above 0, got 0.0"),
+        ((float("nan"), 10, 1), "`base` must be a finite number, got nan"),
+        ((0.1, 0, 1), "`steps` must be an integer of at least 1, got 0"),
         ((0.1, 5, 9), r"`level` must be a finite number in \[0.0, 8.0\], got 9"),
     ],
 )
 def test_wrong_schedules_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         cosine_learning_rate(arguments[0], arguments[1], level=arguments[2])
+
+
+@pytest.mark.parametrize(("arguments", "name"), [((True, 10), "base"), ((0.1, float("nan")), "steps")])
+def test_schedules_of_wrong_types_are_refused(arguments, name):
+    with pytest.raises(TypeError, match=f"`{name}` must be"):
+        cosine_learning_rate(*arguments)
 
 
 def test_the_ramp_rises_and_stays():
@@ -429,7 +436,7 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path, pool):
         ({"unlabelled_ratio": 0}, "`unlabelled_ratio` must be an integer of at least 1, got 0"),
         ({"evaluate_every": 0}, "`evaluate_every` must be an integer of at least 1, got 0"),
         ({"num_classes": 1}, "`num_classes` must be an integer of at least 2, got 1"),
-        ({"ema_decay": 2.0}, r"`decay` must be in \[0, 1\], got 2.0"),
+        ({"ema_decay": 2.0}, r"`decay` must be a finite number in \[0.0, 1.0\], got 2.0"),
     ],
 )
 def test_wrong_numbers_are_refused(pool, changes, message):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,15 +131,36 @@ def test_members_and_models_must_correspond(pool):
     uneven = [
         Member(torch.arange(size), lambda _epoch: mean_loss(None), torch.Generator().manual_seed(0)) for size in (5, 6)
     ]
-    with pytest.raises(ValueError, match=r"`members` must have equally many samples, got \[5, 6\]"):
+    with pytest.raises(ValueError, match=r"`members` must have equally many samples, not none, got \[5, 6\]"):
         small_fit(stack_of(2), pool, uneven)
+    with pytest.raises(ValueError, match=r"`members` must have equally many samples, not none, got \[0\]"):
+        small_fit(stack_of(1), pool, [replace(uneven[0], indices=torch.arange(0))])
+
+
+def test_hold_outs_must_correspond(pool):
+    first, second, *_ = members()
+    with pytest.raises(ValueError, match="`members` must all have validation samples or none, got 1 of 2"):
+        small_fit(stack_of(2), pool, [first, replace(second, validation=None)])
+    with pytest.raises(ValueError, match=r"`members` must have equally many validation samples, got \[3, 10\]"):
+        small_fit(stack_of(2), pool, [first, replace(second, validation=torch.arange(3))])
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "evaluate_every"])
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_lengths_out_of_range_are_refused(pool, name, number, error):
+    with pytest.raises(error, match=f"`{name}` must be an integer"):
+        small_fit(stack_of(1), pool, members()[:1], **{name: number})
 
 
 def test_a_member_whose_loss_is_not_finite_is_named_by_its_samples(pool):
     who = members()[:2]
-    broken = Member(torch.arange(40, 60), lambda _epoch: lambda z, y: z.sum((-1, -2)) / 0, who[0].rng)
     order = 40 + torch.randperm(20, generator=torch.Generator().manual_seed(0))
-    broken = Member(broken.indices, broken.loss_at, torch.Generator().manual_seed(0))
+    broken = Member(
+        torch.arange(40, 60),
+        lambda _epoch: lambda z, y: z.sum((-1, -2)) / 0,
+        torch.Generator().manual_seed(0),
+        validation=who[0].validation,
+    )
     with pytest.raises(NonFiniteLossError, match="first at epoch 0, step 0") as caught:
         small_fit(stack_of(3), pool, [*who, broken])
     assert caught.value.indices == order[:8].tolist()
