@@ -27,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except ModuleNotFoundError as error:
-        print(f"lt-lib: this command needs {error.name}, which comes with {_EXTRAS}", file=sys.stderr)
+        if (error.name or "").startswith("lt_lib"):
+            raise
+        # Where the library itself names what is missing, the error carries no module.
+        text = f"this command needs {error.name}, which comes with {_EXTRAS}" if error.name else error
+        print(f"lt-lib: {text}", file=sys.stderr)
         return 2
     except (ValueError, TypeError, OSError) as error:
         print(f"lt-lib: {error}", file=sys.stderr)

@@ -133,6 +133,20 @@ def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(monkeyp
     assert "pip install 'lt-lib[train," in error
 
 
+def test_what_the_library_says_of_a_missing_extra_stands_and_a_fault_of_its_own_is_no_extra(monkeypatch, capsys):
+    def fail(error):
+        def overview(_root):
+            raise error
+
+        monkeypatch.setattr(data, "overview", overview)
+        return cli.main(["data", "list"])
+
+    assert fail(ModuleNotFoundError("Grids need the extra `batch`.")) == 2
+    assert capsys.readouterr().err == "lt-lib: Grids need the extra `batch`.\n"
+    with pytest.raises(ModuleNotFoundError, match="no such part"):
+        fail(ModuleNotFoundError("no such part", name="lt_lib.nothing"))
+
+
 def test_claims_of_another_profile_are_not_judged(capsys):
     assert cli.main(["claims", "--id", "66", "--profile", "paper", "--workers", "1"]) == 0
     out = capsys.readouterr().out

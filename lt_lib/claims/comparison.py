@@ -315,7 +315,7 @@ def _fraction(protocol: Any) -> str:
 
 
 def _independent(key: dict[str, Any]) -> str:
-    """Errors that others measured with the same network and recipe, smallest and largest; empty without one."""
+    """Errors that others measured with the papers' network and recipe, smallest and largest; empty if none."""
     table = _all_published()
     table = table[(table.table == "independent") & (table.method == key["method"]) & table.setting.isna()]
     table = table[(table.dataset == original(str(key["dataset"]))) & (table.imbalance_type == key["imbalance_type"])]

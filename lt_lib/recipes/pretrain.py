@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from lt_lib import data, metrics, models, training
 from lt_lib._checks import check_known
-from lt_lib._paths import write_whole
 from lt_lib.data import augment
 from lt_lib.recipes import build
 from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
@@ -154,7 +152,7 @@ class PretrainResult:
         """Write `result.json`, `curves.csv` and, after pre-training, `pretext.csv` into `folder`; return the folder."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "trained"}
         tables = {"pretext.csv": self._pretext_csv()} if self.pretext_curves else {}
-        return save_trained(folder, self.trained, own | {"method": self.method, "row": self.to_row()}, tables)
+        return self.trained.save(folder, own=own | {"method": self.method, "row": self.to_row()}, tables=tables)
 
     def _pretext_csv(self) -> str:
         columns = zip(
@@ -166,29 +164,6 @@ class PretrainResult:
         lines = ["epoch,learning_rate,loss,score"]
         lines += [f"{epoch},{rate:.8g},{loss:.6g},{score:.6g}" for epoch, (rate, loss, score) in enumerate(columns)]
         return "\n".join(lines) + "\n"
-
-
-def save_trained(
-    folder: str | os.PathLike, trained: RunResult, own: Mapping[str, Any], tables: Mapping[str, str]
-) -> Path:
-    """Write a result that is more than its training with labels; return the folder.
-
-    `result.json` says that a run is finished: it is written once, when everything else is there.
-
-    Args:
-        folder: made if it is not there.
-        trained: of the training with labels; gives the fields of `result.json`, and `curves.csv`.
-        own: further fields of `result.json`, which replace those of the same name.
-        tables: name of a file -> text, for further files.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = asdict(trained) | {"config_hash": trained.config.hash()} | dict(own)
-    content.pop("test_logits")
-    for name, text in {"curves.csv": trained._curves_csv(), **tables}.items():
-        write_whole(folder / name, text)
-    write_whole(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
-    return folder
 
 
 def run_pretrain(

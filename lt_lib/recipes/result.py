@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,14 +94,29 @@ class RunResult:
             "version": self.versions["lt_lib"],
         }
 
-    def save(self, folder: str | os.PathLike) -> Path:
-        """Write `result.json` and `curves.csv` into `folder`, each in one step, and return the folder."""
+    def save(
+        self,
+        folder: str | os.PathLike,
+        *,
+        own: Mapping[str, Any] = MappingProxyType({}),
+        tables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Path:
+        """Write `result.json` and `curves.csv` into `folder`, each in one step, and return the folder.
+
+        `result.json` says that a run is finished: it is written once, when everything else is there.
+
+        Args:
+            folder: made if it is not there.
+            own: what a run that is more than this training puts into `result.json`, over fields of the same name.
+            tables: name of a further file -> its text.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self) | {"method": self.method, "config_hash": self.config.hash(), "row": self.to_row()}
         content.pop("test_logits")
-        write_whole(folder / "curves.csv", self._curves_csv())
-        write_whole(folder / "result.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+        for name, text in {"curves.csv": self._curves_csv(), **tables}.items():
+            write_whole(folder / name, text)
+        write_whole(folder / "result.json", json.dumps(content | dict(own), indent=1, sort_keys=True) + "\n")
         return folder
 
     def _curves_csv(self) -> str:

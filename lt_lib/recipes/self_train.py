@@ -18,7 +18,7 @@ from lt_lib.recipes import build
 from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, method_config, method_name
-from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over, save_trained
+from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over
 from lt_lib.recipes.result import RunResult, load_result
 from lt_lib.recipes.semi import _plain
 from lt_lib.training.loop import Order
@@ -257,7 +257,7 @@ class SelfTrainResult:
             self.base.save(Path(folder) / "base")
             tables["pool.csv"] = self._pool_csv()
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("trained", "base")}
-        return save_trained(folder, self.trained, own | {"method": self.method, "row": self.to_row()}, tables)
+        return self.trained.save(folder, own=own | {"method": self.method, "row": self.to_row()}, tables=tables)
 
     def _pool_csv(self) -> str:
         names = ("class_counts", "predicted_counts", "precision", "recall")
