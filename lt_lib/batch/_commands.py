@@ -26,6 +26,15 @@ EXIT_CODES = (
     "the same command goes on"
 )
 
+# Options that mean something for some ways of running only, and these ways.
+BELONGS = {
+    "emit": ("slurm",),
+    "sbatch": ("slurm",),
+    "image": ("k8s",),
+    "volume": ("k8s",),
+    "worker_timeout": ("slurm", "an address"),
+}
+
 
 def add_commands(groups: Any) -> None:
     """Add the commands to a parser's groups; each sets `command` to a function of the parsed options.
@@ -125,10 +134,9 @@ def _batch(options: argparse.Namespace) -> int:
         raise ValueError(f"`--workers` must be at least 1, got {options.workers}.")
     if options.worker_timeout is not None and not options.worker_timeout > 0:
         raise ValueError(f"`--worker-timeout` must be a number of seconds above 0, got {options.worker_timeout:g}.")
+    _check_choice(options)
     grid = load_grid(options.grid)
     plan, place = make_plan(grid), open_place(options.out)
-    if options.emit and options.scheduler != "slurm":
-        raise ValueError(f"`--emit` must be given with --scheduler slurm, got {options.scheduler!r}.")
     if options.state not in (None, plan.pin):
         raise ValueError(
             f"`--state` must be that of the notebook and its sources, {plan.pin}, got {options.state!r}: they were "
@@ -154,6 +162,32 @@ def _batch(options: argparse.Namespace) -> int:
     return summary.exit_code
 
 
+def _check_choice(options: argparse.Namespace) -> None:
+    """Refuse options that the chosen scheduler would not use, in a dry run as well."""
+    chosen = options.scheduler if options.scheduler in ("local", "sequential", "slurm", "k8s") else "an address"
+    for name, where in BELONGS.items():
+        if getattr(options, name) and chosen not in where:
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"`--{option}` must be given with --scheduler {' or '.join(where)}, got {options.scheduler!r}."
+            )
+    if chosen == "an address":
+        from lt_lib.batch.dask_engine import check_address
+
+        if options.workers is not None:
+            raise ValueError("`--workers` must not be given with the address of a scheduler, which has its workers.")
+        if not Path(options.scheduler).is_file():
+            check_address(options.scheduler)
+    if chosen == "sequential" and options.workers not in (None, 1):
+        raise ValueError(f"`--workers` must be 1 with --scheduler sequential, got {options.workers}.")
+    if chosen == "slurm":
+        _slurm_place(options)
+    if chosen == "k8s":
+        for name in ["image", "workers"] + ["volume"] * ("://" not in options.out):
+            if getattr(options, name) is None:
+                raise ValueError(f"`--{name}` must be given with --scheduler k8s.")
+
+
 def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engine]:
     """Check the choice of engine now, and start it only when there is something to run."""
     from lt_lib.batch import dask_engine
@@ -162,17 +196,9 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
     if chosen == "slurm":
         return _slurm_maker(options, grid)
     if chosen not in ("local", "sequential"):
-        if options.workers is not None:
-            raise ValueError("`--workers` must not be given with the address of a scheduler, which has its workers.")
-        if not Path(chosen).is_file():
-            dask_engine.check_address(chosen)
         timeout = {} if options.worker_timeout is None else {"worker_timeout": options.worker_timeout}
         return lambda: dask_engine.remote_engine(chosen, **timeout)
-    workers = options.workers
-    if chosen == "sequential":
-        if workers not in (None, 1):
-            raise ValueError(f"`--workers` must be 1 with --scheduler sequential, got {workers}.")
-        workers = 1
+    workers = 1 if chosen == "sequential" else options.workers
     fitting = max(1, _cores() // grid.resources.cpus)
     gpus = visible_gpus() if grid.resources.gpus else []
     devices, message = place_workers(gpus, grid.resources.gpus, workers, fitting)
@@ -216,10 +242,6 @@ def _print_script(options: argparse.Namespace, plan: Plan) -> int:
 
 
 def _print_manifest(options: argparse.Namespace, grid: Grid) -> int:
-    needed = ["image", "workers"] + ["volume"] * ("://" not in options.out)
-    for name in needed:
-        if getattr(options, name) is None:
-            raise ValueError(f"`--{name}` must be given with --scheduler k8s.")
     text = kubernetes.manifest(
         grid.name,
         str(options.grid),

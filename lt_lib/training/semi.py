@@ -81,8 +81,9 @@ def ramp_up(weight: float | Tensor, steps: int) -> Callable[[int], float | Tenso
         [0.0, 0.5, 2.0, 2.0]
     """
     check_integer(steps, "steps", minimum=0)
-    if not bool(torch.as_tensor(weight).ge(0).all()):
-        raise ValueError(f"`weight` must be >= 0, got {weight}.")
+    values = torch.as_tensor(weight)
+    if not bool((values.ge(0) & values.isfinite()).all()):
+        raise ValueError(f"`weight` must be finite and >= 0, got {weight}.")
     return lambda step: weight * min(step / steps, 1.0) if steps else weight
 
 

@@ -148,13 +148,24 @@ def test_a_dry_run_shows_what_would_happen_and_makes_nothing(tmp_path, place, fi
         (["--scheduler", "slurm"], "`--workers` must say how many jobs there may be"),
         (["--scheduler", "slurm", "--emit"], "`--workers` must say how many jobs there may be"),
         (["--emit"], "`--emit` must be given with --scheduler slurm, got 'local'"),
+        (["--sbatch=--time=1"], "`--sbatch` must be given with --scheduler slurm, got 'local'"),
+        (
+            ["--scheduler", "sequential", "--image", "i"],
+            "`--image` must be given with --scheduler k8s, got 'sequential'",
+        ),
+        (["--scheduler", "slurm", "--workers", "1", "--volume", "v"], "`--volume` must be given with --scheduler k8s"),
+        (
+            ["--worker-timeout", "3"],
+            "`--worker-timeout` must be given with --scheduler slurm or an address, got 'local'",
+        ),
         (["--state", "abc"], "`--state` must be that of the notebook and its sources"),
         (["--scheduler", "k8s", "--workers", "2", "--image", "i"], "`--volume` must be given with --scheduler k8s"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_refused(tmp_path, capsys, words, message):
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["", "dry"])
+def test_a_call_that_makes_no_sense_is_refused(tmp_path, capsys, words, message, dry):
     path = write_grid(tmp_path, "axes: {x: [1]}\n")
-    code, said = call(capsys, "batch", path, "--out", tmp_path / "p", *words)
+    code, said = call(capsys, "batch", path, "--out", tmp_path / "p", *words, *dry)
     assert code == 2
     assert message in said
     assert not (tmp_path / "p").exists()

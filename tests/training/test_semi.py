@@ -114,8 +114,9 @@ def test_the_ramp_rises_and_stays():
     assert [ramp_up(3.0, 3)(step) for step in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
     assert ramp_up(3.0, 0)(0) == 3.0
     assert ramp_up(torch.tensor([1.0, 4.0]), 2)(1).tolist() == [0.5, 2.0]
-    with pytest.raises(ValueError, match="`weight` must be >= 0, got -1"):
-        ramp_up(-1.0, 0)
+    for weight in (-1.0, float("inf"), float("nan"), torch.tensor([1.0, float("inf")])):
+        with pytest.raises(ValueError, match="`weight` must be finite and >= 0, got"):
+            ramp_up(weight, 0)
 
 
 @pytest.mark.parametrize("name", RULES)
