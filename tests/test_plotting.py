@@ -144,10 +144,104 @@ def test_error_bars_reach_from_low_to_high(ax):
     assert ax.get_legend_handles_labels()[1] == ["a"]
 
 
-@pytest.mark.parametrize(("low", "high"), [([3], [4]), ([0], [1])])
+def test_error_bars_take_an_end_that_is_the_point_but_for_rounding(ax):
+    plotting.error_bars(ax, [1], [1.0], [0.8], [1 - 1.2e-16], style=plotting.series_style(0))
+    np.testing.assert_allclose(ax.collections[0].get_segments()[0], [[1, 0.8], [1, 1]])
+
+
+@pytest.mark.parametrize(("low", "high"), [([3], [4]), ([0], [1]), ([0], [1.999999])])
 def test_error_bars_refuse_points_outside_their_interval(ax, low, high):
     with pytest.raises(ValueError, match="`y` must lie between `low` and `high`"):
         plotting.error_bars(ax, [1], [2], low, high, style=plotting.series_style(0))
+
+
+@pytest.fixture
+def long_table() -> pd.DataFrame:
+    """Two series out of alphabetical order, the second without an interval."""
+    return pd.DataFrame(
+        {"loss": ["b", "b", "a", "a"], "n": [1, 2, 1, 2], "error": [5.0, 4.0, 3.0, 2.0],
+         "low": [4.0, 3.5, np.nan, np.nan], "high": [7.0, 5.0, np.nan, np.nan]}
+    )  # fmt: skip
+
+
+def test_draw_series_draws_one_curve_per_value_in_order_of_appearance(ax, long_table):
+    assert plotting.draw_series(ax, long_table, "n", "error", "loss") is ax
+    assert [line.get_label() for line in ax.lines] == ["b", "a"]
+    for k, (line, values) in enumerate(zip(ax.lines, ([5, 4], [3, 2]), strict=True)):
+        assert list(line.get_xdata()) == [1, 2]
+        assert list(line.get_ydata()) == values
+        assert (line.get_color(), line.get_marker(), line.get_linestyle()) == plotting.series_style(k)
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert (len(ax.collections), corners[:, 1].min(), corners[:, 1].max()) == (1, 3.5, 7)
+
+
+def test_draw_series_draws_points_with_bars_set_apart(ax, long_table):
+    styles = {"a": plotting.method_style("ce"), "b": plotting.method_style("ldam")}
+    plotting.draw_series(ax, long_table, "n", "error", "loss", styles=styles, marks="points", dodge=0.2)
+    segments = ax.collections[0].get_segments()
+    np.testing.assert_allclose(segments, [[[0.9, 4], [0.9, 7]], [[1.9, 3.5], [1.9, 5]]])
+    points = [line for line in ax.lines if line.get_marker() in "os"]
+    assert [line.get_marker() for line in points] == [styles["b"].marker, styles["a"].marker]
+    assert {line.get_linestyle() for line in points} == {"None"}
+    np.testing.assert_allclose(points[1].get_xdata(), [1.1, 2.1])
+    assert ax.get_legend_handles_labels()[1] == ["b", "a"]
+
+
+def test_draw_series_draws_curves_without_marks_and_without_intervals(ax, long_table):
+    plotting.draw_series(ax, long_table, "n", "error", "loss", marks="curve", interval=None)
+    assert {line.get_marker() for line in ax.lines} == {""}
+    assert len(ax.collections) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"marks": "bars"}, "`marks` must be 'line', 'curve' or 'points', got 'bars'"),
+        ({"styles": {"a": plotting.series_style(0)}}, "`styles` must hold every value of 'loss', got none for 'b'"),
+        ({"y": "errors"}, r"`table` must have the columns .*, got none of \['errors'\]"),
+        ({"interval": ("half", "high")}, "`interval` must be known for all points of a series or for none"),
+    ],
+)
+def test_draw_series_names_what_is_wrong(ax, long_table, options, message):
+    long_table["half"] = [np.nan, 3.5, np.nan, np.nan]
+    with pytest.raises(ValueError, match=message):
+        plotting.draw_series(ax, long_table, **{"x": "n", "y": "error", "by": "loss"} | options)
+
+
+def test_interval_rows_stand_below_each_other_with_their_names(ax, long_table):
+    part = long_table[long_table.n == 1]
+    assert plotting.interval_rows(ax, part, "error", "loss") is ax
+    ax.figure.draw_without_rendering()
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a"]
+    np.testing.assert_allclose(ax.collections[0].get_segments(), [[[4, 0], [7, 0]]])
+    assert ax.yaxis_inverted()
+    assert ax.get_legend_handles_labels()[1] == []
+    assert {line.get_color() for line in ax.lines} == {plotting.series_style(0).color}
+
+
+def test_interval_rows_keep_a_given_order_and_styles(ax, long_table):
+    styles = {"a": plotting.method_style("ce"), "b": plotting.method_style("ldam")}
+    plotting.interval_rows(ax, long_table[long_table.n == 1], "error", "loss", styles=styles, order=["a", "b"])
+    place = {line.get_marker(): list(line.get_ydata()) for line in ax.lines}
+    assert place[styles["a"].marker] == [0]
+    assert place[styles["b"].marker] == [1]
+
+
+def test_interval_rows_set_the_points_of_a_row_apart(ax, long_table):
+    plotting.interval_rows(ax, long_table, "error", "n", by="loss", order=[1, 2])
+    np.testing.assert_allclose([seg[0][1] for seg in ax.collections[0].get_segments()], [-0.15, 0.85])
+    assert ax.get_legend_handles_labels()[1] == ["b", "a"]
+    with pytest.raises(ValueError, match=r"`order` must hold every row of the table, got none of \[2\]"):
+        plotting.interval_rows(ax, long_table, "error", "n", by="loss", order=[1])
+
+
+def test_plain_ticks_stand_where_they_are_asked_for(ax):
+    ax.plot([0.3, 30], [1, 2])
+    ax.set_xscale("log")
+    plotting.plain_ticks(ax, [0.5, 3, 20], axis="x")
+    ax.figure.draw_without_rendering()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "3", "20"]
+    assert list(ax.xaxis.get_minorticklocs()) == []
 
 
 @pytest.mark.parametrize(("axis", "data"), [("y", "get_ydata"), ("x", "get_xdata")])

@@ -175,6 +175,7 @@ BREAKS = {
     "semicolon": (lambda nb: _set(nb, 1, source="values.sort();"), "ends with a semicolon"),
     "picture": (lambda nb: code(nb, 2).outputs[0].data.update({"text/plain": "<Figure>"}), "without show_figure"),
     "size": (lambda nb: _set(nb, 1, outputs=[_stream("stdout", "x" * 1_000_001)]), "more than 1000000"),
+    "long": (lambda nb: _set(nb, 1, source="\n".join(["x = 1"] * 16)), "cell 2 has 16 lines of code, more than 15"),
     "no id": (lambda nb: nb.cells[1].pop("id"), "cells without an id"),
     "ids": (lambda nb: nb.cells[1].update(id=nb.cells[0].id), "with the same id"),
 }
@@ -192,6 +193,14 @@ def test_each_broken_rule_is_named(tmp_path, good, name):
 @pytest.mark.parametrize("source", ['text = "a;"', "x = 1  # first;", "x = 1\n# done;"])
 def test_a_semicolon_in_text_or_comment_is_none(tmp_path, good, source):
     _set(good, 1, source=source)
+    canonical.write_canonical(good, tmp_path / "n.ipynb")
+    assert check.problems(tmp_path / "n.ipynb") == []
+
+
+def test_blank_lines_comments_and_parameters_do_not_make_a_cell_long(tmp_path, good):
+    _set(good, 1, source="\n".join(["x = 1"] * 15 + ["", "    ", "  # why"]))
+    lines = "\n".join(f"p{i}: int = 0  # number {i}" for i in range(16))
+    _set(good, 0, source=f"{code(good, 0).source}\n{lines}")
     canonical.write_canonical(good, tmp_path / "n.ipynb")
     assert check.problems(tmp_path / "n.ipynb") == []
 

@@ -14,6 +14,7 @@ from lt_lib.batch.parameters import read_parameters
 from tools.canonical import TAGS, canonical_text
 
 MAX_BYTES = 1_000_000
+MAX_LINES = 15  # of code in one cell: what a reader takes in at a glance
 _FIGURE = re.compile(r"\[([a-z0-9_-]+)\] (.+) \(data ([0-9a-f]{12})\)")
 _MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|tmp|Users|private|var)/\S+")
 
@@ -111,6 +112,12 @@ def all_problems(paths: list[Path]) -> list[str]:
     return found
 
 
+def code_lines(source: str) -> int:
+    """Number of lines of code: neither blank nor only a comment."""
+    lines = (line.strip() for line in source.splitlines())
+    return sum(1 for line in lines if line and not line.startswith("#"))
+
+
 def _layout_problems(nb: Any) -> list[str]:
     found = []
     if nb.metadata.get("kernelspec", {}).get("name") != "python3":
@@ -119,6 +126,9 @@ def _layout_problems(nb: Any) -> list[str]:
         unknown = set(cell.metadata.get("tags", [])) - TAGS
         if unknown:
             found.append(f"cell {index} has the tags {sorted(unknown)}; known are {sorted(TAGS)}")
+        number = code_lines(cell.source) if cell.cell_type == "code" else 0
+        if number > MAX_LINES and "parameters" not in cell.metadata.get("tags", []):
+            found.append(f"cell {index} has {number} lines of code, more than {MAX_LINES}")
     if len(nb.cells) < 2 or nb.cells[0].cell_type != "markdown":
         found.append("does not open with a text cell")
     elif "parameters" not in nb.cells[1].metadata.get("tags", []):

@@ -5,12 +5,42 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from lt_lib import metrics
 from lt_lib.claims.core import Check, Judgement, verdict_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+def intervals(values: npt.ArrayLike, index: Any = None, *, level: float = 0.975) -> "pd.DataFrame":
+    """Mean over the seeds with its t interval, one row per point: a table for `lt_lib.plotting.draw_series`.
+
+    Args:
+        values: shape (seeds, points). A NaN, such as the precision of a class that one network never predicts, is left
+            out of the mean of its point.
+        index: `pandas.Index` or a sequence, one entry per point; 0, 1, ... if None.
+        level: one-sided level of either end, see `lt_lib.metrics.paired_interval`: 0.975 makes a 95 % interval.
+
+    Returns:
+        Columns mean, low and high.
+
+    Raises:
+        ValueError: if `values` is not two-dimensional, or a point has fewer than two known values.
+
+    Examples:
+        >>> intervals([[1.0, 4.0], [3.0, 4.0]], level=0.95).round(1).to_dict("list")
+        {'mean': [2.0, 4.0], 'low': [-4.3, 4.0], 'high': [8.3, 4.0]}
+    """
+    import pandas as pd
+
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 2:
+        raise ValueError(f"`values` must have shape (seeds, points), got {array.shape}.")
+    rows = [metrics.paired_interval(column[~np.isnan(column)], level=level) for column in array.T]
+    return pd.DataFrame(rows, index=index, columns=["mean", "low", "high"])
 
 
 class Lecture:

@@ -5,7 +5,16 @@ with side effects is `show_figure`: it writes the image and the tidy data behind
 """
 
 from lt_lib.plotting.figures import data_csv, data_digest, figure_folder, read_figure_data, show_figure
-from lt_lib.plotting.panels import class_bars, count_bars, error_bars, line_band, plain_ticks, reference_line
+from lt_lib.plotting.panels import (
+    class_bars,
+    count_bars,
+    draw_series,
+    error_bars,
+    interval_rows,
+    line_band,
+    plain_ticks,
+    reference_line,
+)
 from lt_lib.plotting.sliders import explore
 from lt_lib.plotting.styles import METHODS, PALETTE, LineStyle, method_style, series_style, style
 
@@ -17,9 +26,11 @@ __all__ = [
     "count_bars",
     "data_csv",
     "data_digest",
+    "draw_series",
     "error_bars",
     "explore",
     "figure_folder",
+    "interval_rows",
     "line_band",
     "method_style",
     "plain_ticks",

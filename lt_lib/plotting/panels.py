@@ -1,15 +1,18 @@
 """Drawing functions: each takes arrays and an ``ax``, draws one kind of mark, and returns the ``ax``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lt_lib.plotting.styles import PALETTE, LineStyle
+from lt_lib.plotting.styles import PALETTE, LineStyle, series_style
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+INTERVAL = ("low", "high")
 
 
 def count_bars(
@@ -92,7 +95,7 @@ def error_bars(
     Args:
         ax: Where to draw.
         x: Shape (points,).
-        y: Shape (points,), between ``low`` and ``high``.
+        y: Shape (points,), between ``low`` and ``high`` but for rounding.
         low: Lower ends, shape (points,).
         high: Upper ends, shape (points,).
         style: From `method_style` or `series_style`; its dash pattern is not used.
@@ -106,12 +109,14 @@ def error_bars(
     """
     centre = np.asarray(y, dtype=float)
     below, above = centre - np.asarray(low), np.asarray(high) - centre
-    if (below < 0).any() or (above < 0).any():
+    # The end of an interval may be the point itself, computed in another way: a share of 1 and its Wilson interval.
+    rounding = 1e-9 * np.abs(centre)
+    if (below < -rounding).any() or (above < -rounding).any():
         raise ValueError("`y` must lie between `low` and `high` at every point.")
     ax.errorbar(
         np.asarray(x),
         centre,
-        yerr=[below, above],
+        yerr=np.maximum([below, above], 0),
         color=style.color,
         marker=style.marker,
         ls="",
@@ -121,11 +126,147 @@ def error_bars(
     return ax
 
 
-def plain_ticks(ax: "Axes", *, axis: str = "y") -> "Axes":
+def draw_series(
+    ax: "Axes",
+    table: "pd.DataFrame",
+    x: str,
+    y: str,
+    by: str,
+    *,
+    styles: Mapping[Hashable, LineStyle] | None = None,
+    marks: str = "line",
+    interval: tuple[str, str] | None = INTERVAL,
+    dodge: float = 0.0,
+) -> "Axes":
+    """One curve, or one set of points, for each value of a column of a tidy table, in order of appearance.
+
+    Args:
+        ax: Where to draw.
+        table: One row per point.
+        x: Column with the positions.
+        y: Column with the values.
+        by: Column that tells the series apart; its values are the legend's entries.
+        styles: Value of ``by`` → `LineStyle`; `series_style` in order of appearance when absent.
+        marks: ``"line"`` for curves with markers, ``"curve"`` for curves without, ``"points"`` for markers alone.
+        interval: Columns with the ends of an interval, drawn as a band (as bars at ``"points"``) for each series that
+            has them; a table without these columns, or ``None``, draws none.
+        dodge: Distance along x by which neighbouring series are set apart, in data units, centred on x.
+
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: If a column is missing, ``marks`` is unknown, a series has no style, or only a part of the points
+            of a series has an interval.
+
+    Examples:
+        >>> import pandas as pd
+        >>> import matplotlib.pyplot as plt
+        >>> table = pd.DataFrame({"n": [1, 2, 1, 2], "error": [9, 5, 8, 3], "loss": ["CE", "CE", "LDAM", "LDAM"]})
+        >>> fig, ax = plt.subplots()
+        >>> draw_series(ax, table, "n", "error", "loss").get_legend_handles_labels()[1]
+        ['CE', 'LDAM']
+        >>> plt.close(fig)
+    """
+    if marks not in ("line", "curve", "points"):
+        raise ValueError(f"`marks` must be 'line', 'curve' or 'points', got {marks!r}.")
+    groups = list(_series(table, (x, y, by), by, styles))
+    for k, (name, part, style) in enumerate(groups):
+        where = part[x].to_numpy() + dodge * (k - (len(groups) - 1) / 2) if dodge else part[x].to_numpy()
+        ends = _ends(part, interval, name)
+        look = style if marks == "line" else style._replace(marker="")
+        if marks != "points":
+            low, high = ends if ends else (None, None)
+            line_band(ax, where, part[y], low=low, high=high, style=look, label=str(name))
+        elif ends:
+            error_bars(ax, where, part[y], *ends, style=style, label=str(name))
+        else:
+            # Not `plot`: a legend lists lines before error bars, whatever the order in which they were drawn.
+            ax.errorbar(where, part[y], ls="", marker=style.marker, color=style.color, label=str(name))
+    return ax
+
+
+def interval_rows(
+    ax: "Axes",
+    table: "pd.DataFrame",
+    value: str,
+    row: str,
+    *,
+    by: str | None = None,
+    styles: Mapping[Hashable, LineStyle] | None = None,
+    interval: tuple[str, str] | None = INTERVAL,
+    order: Sequence[str] | None = None,
+) -> "Axes":
+    """One line of text per row with a point and its interval beside it, the first row on top.
+
+    Args:
+        ax: Where to draw.
+        table: One row per point.
+        value: Column drawn along x.
+        row: Column with the names written at the y axis.
+        by: Column that tells several points of a row apart, drawn one below the other with a legend entry each. Without
+            it, ``styles`` are those of the rows.
+        styles: Value of ``by`` (of ``row`` without it) → `LineStyle`. When absent: `series_style` in order of
+            appearance, the first for all where ``by`` is absent.
+        interval: Columns with the ends of the interval; a table without them, or ``None``, draws points alone.
+        order: The rows from top to bottom; order of appearance when absent.
+
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: If a column is missing, ``order`` lacks a row, a series has no style, or only a part of a series
+            has an interval.
+    """
+    names = list(dict.fromkeys(table[row] if row in table else ())) if order is None else list(order)
+    groups = list(
+        _series(table, (value, row), by or row, styles if by or styles else dict.fromkeys(names, series_style(0)))
+    )
+    lost = [name for name in dict.fromkeys(table[row]) if name not in names]
+    if lost:
+        raise ValueError(f"`order` must hold every row of the table, got none of {lost}.")
+    for k, (name, part, style) in enumerate(groups):
+        shift = 0.3 * (k - (len(groups) - 1) / 2) / max(1, len(groups) - 1) if by else 0.0
+        place = np.array([names.index(each) for each in part[row]]) + shift
+        centre, ends = part[value].to_numpy(dtype=float), _ends(part, interval, name)
+        errors = None if ends is None else [centre - ends[0], ends[1] - centre]
+        ax.errorbar(centre, place, xerr=errors, color=style.color, marker=style.marker, ls="", capsize=3,
+                    label=str(name) if by else None)  # fmt: skip
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    return ax
+
+
+def _series(
+    table: "pd.DataFrame", columns: Sequence[str], by: str, styles: Mapping[Hashable, LineStyle] | None
+) -> Iterator[tuple[Hashable, "pd.DataFrame", LineStyle]]:
+    absent = [column for column in columns if column not in table]
+    if absent:
+        raise ValueError(f"`table` must have the columns {list(columns)}, got none of {absent}; it has {list(table)}.")
+    for k, (name, part) in enumerate(table.groupby(by, sort=False)):
+        if styles is not None and name not in styles:
+            raise ValueError(f"`styles` must hold every value of {by!r}, got none for {name!r}.")
+        yield name, part, series_style(k) if styles is None else styles[name]
+
+
+def _ends(
+    part: "pd.DataFrame", interval: tuple[str, str] | None, name: Hashable
+) -> tuple["np.ndarray", "np.ndarray"] | None:
+    if interval is None or not set(interval) <= set(part):
+        return None
+    low, high = (part[column].to_numpy(dtype=float) for column in interval)
+    known = np.isfinite(low) & np.isfinite(high)
+    if known.any() and not known.all():
+        raise ValueError(f"`interval` must be known for all points of a series or for none, got {known} for {name!r}.")
+    return (low, high) if known.all() else None
+
+
+def plain_ticks(ax: "Axes", values: Sequence[float] | None = None, *, axis: str = "y") -> "Axes":
     """Numbers such as 0.5, 1, 2, 5, 10 in place of powers of ten, for a logarithmic axis of a few decades at most.
 
     Args:
         ax: Where the axis is, logarithmic already.
+        values: Where the ticks are; at 1, 2 and 5 times the powers of ten when absent.
         axis: "x" or "y".
 
     Returns:
@@ -134,14 +275,18 @@ def plain_ticks(ax: "Axes", *, axis: str = "y") -> "Axes":
     Raises:
         ValueError: If ``axis`` is neither, or is not logarithmic.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
     if axis not in ("x", "y"):
         raise ValueError(f"`axis` must be 'x' or 'y', got {axis!r}.")
     line = ax.xaxis if axis == "x" else ax.yaxis
-    if line.get_scale() != "log":
+    if line.get_scale() not in ("log", "symlog"):
         raise ValueError(f"`axis` must be logarithmic, got {axis!r} with scale {line.get_scale()!r}.")
-    line.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    if values is None:
+        line.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    else:
+        line.set_major_locator(FixedLocator(list(values)))
+        line.set_minor_locator(NullLocator())
     line.set_major_formatter("{x:g}")
     line.set_minor_formatter(NullFormatter())
     return ax

@@ -84,6 +84,7 @@ _RC: Any = {
     "grid.color": "#D9D9D9",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "legend.fontsize": 9,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "svg.fonttype": "none",  # text stays text: smaller files, readable by screen readers and by search

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lt_lib.claims import Check, Claim, at_least
-from lt_lib.claims.lecture import Lecture
+from lt_lib.claims.lecture import Lecture, intervals
 
 
 class Counted:
@@ -101,3 +102,23 @@ def test_figures_carry_the_number_and_the_profile(checks, tmp_path):
     }.items():
         head = written[f"n050_{name}"].splitlines()
         assert {f"# {line}" for line in lines} <= set(head)
+
+
+def test_intervals_are_those_of_scipy_point_by_point():
+    values = np.random.default_rng(0).normal(5, 2, (7, 3))
+    values[2, 1] = np.nan
+    found = intervals(values, pd.Index([10, 20, 30], name="n"))
+    assert (found.index.name, list(found.index)) == ("n", [10, 20, 30])
+    for row, column in zip(found.itertuples(index=False), values.T, strict=True):
+        known = column[~np.isnan(column)]
+        low, high = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
+        np.testing.assert_allclose(row, [known.mean(), low, high])
+    narrow = intervals(values, level=0.95)
+    assert (narrow.low.to_numpy() > found.low.to_numpy()).all()
+    assert list(narrow.index) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("values", "message"), [([1.0, 2.0], "`values` must have shape"), ([[1.0]], "`differences`")])
+def test_intervals_need_a_table_of_at_least_two_seeds(values, message):
+    with pytest.raises(ValueError, match=message):
+        intervals(values)

@@ -255,9 +255,11 @@ def test_a_contour_needs_three_seeds_at_two_sizes_and_ratios(tmp_path, fields):
 def missing(folder, repository, capsys):
     """What section 8 of the notebook prints for the rows of a folder."""
     cells = json.loads((repository / "notebooks" / "120_open_questions.ipynb").read_text(encoding="utf-8"))["cells"]
-    (source,) = [
-        "".join(cell["source"]) for cell in cells if "missing: 915_run_self_training" in "".join(cell["source"])
-    ]
+    texts = ["".join(cell["source"]) for cell in cells]
+    (first,) = [k for k, text in enumerate(texts) if text.startswith("## 8 ·") or "\n## 8 ·" in text]
+    (last,) = [k for k, text in enumerate(texts) if text.startswith("## 9 ·")]
+    code = [text for text, cell in zip(texts, cells, strict=True) if cell["cell_type"] == "code"]
+    source = "\n".join(text for text in texts[first + 1 : last] if text in code)
     names = {"pretraining": pretraining, "measured_rows": measured_rows, "results_dir": str(folder)}
     exec(source, names)
     return capsys.readouterr().out
