@@ -219,9 +219,9 @@ def interval_rows(
             has an interval.
     """
     names = list(dict.fromkeys(table[row] if row in table else ())) if order is None else list(order)
-    groups = list(
-        _series(table, (value, row), by or row, styles if by or styles else dict.fromkeys(names, series_style(0)))
-    )
+    if by is None and styles is None:
+        styles = dict.fromkeys(names, series_style(0))
+    groups = list(_series(table, (value, row), by or row, styles))
     lost = [name for name in dict.fromkeys(table[row]) if name not in names]
     if lost:
         raise ValueError(f"`order` must hold every row of the table, got none of {lost}.")
@@ -230,8 +230,8 @@ def interval_rows(
         place = np.array([names.index(each) for each in part[row]]) + shift
         centre, ends = part[value].to_numpy(dtype=float), _ends(part, interval, name)
         errors = None if ends is None else [centre - ends[0], ends[1] - centre]
-        ax.errorbar(centre, place, xerr=errors, color=style.color, marker=style.marker, ls="", capsize=3,
-                    label=str(name) if by else None)  # fmt: skip
+        label = str(name) if by else None
+        ax.errorbar(centre, place, xerr=errors, color=style.color, marker=style.marker, ls="", capsize=3, label=label)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     return ax
@@ -251,7 +251,7 @@ def _series(
 
 def _ends(
     part: "pd.DataFrame", interval: tuple[str, str] | None, name: Hashable
-) -> tuple["np.ndarray", "np.ndarray"] | None:
+) -> tuple[np.ndarray, np.ndarray] | None:
     if interval is None or not set(interval) <= set(part):
         return None
     low, high = (part[column].to_numpy(dtype=float) for column in interval)
