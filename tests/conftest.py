@@ -1,4 +1,4 @@
-"""What every test shares: a headless plotting backend, one thread, no progress bars, and seeded generators."""
+"""What every test shares: a headless backend, one thread, no GPU, no progress bars, and seeded generators."""
 
 import os
 
@@ -6,6 +6,8 @@ import os
 os.environ["MPLBACKEND"] = "agg"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is compared is arithmetic of the CPU; a test that pretends to have a GPU says so itself.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from pathlib import Path
 

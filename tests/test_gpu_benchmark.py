@@ -1,6 +1,9 @@
+import argparse
+import importlib
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -13,18 +16,29 @@ def call(repository, *arguments):
 def test_the_benchmark_of_the_gpu_runs_in_miniature(repository, tmp_path):
     """Every section, on a CPU. Times are not looked at."""
     out = tmp_path / "report.json"
-    done = call(repository, "--smoke", "--out", out)
+    done = call(repository, "--smoke", "--here", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text())
     assert report["what"].startswith("CPU self-check")
     sections = report["sections"]
-    assert list(sections) == ["device", "equality", "floors", "steps", "run", "together", "fixmatch", "precision"]
+    assert list(sections) == [
+        "device",
+        "equality",
+        "floors",
+        "steps",
+        "trial",
+        "run",
+        "together",
+        "fixmatch",
+        "precision",
+    ]
     assert sections["device"]["device"].startswith("CPU (")
     assert set(sections["equality"]["loss_difference"].values()) == {0.0}
     for name in ("images", "texts"):
-        assert sections["equality"][name]["relative_drift_per_epoch"]["graph"] == pytest.approx([0] * 6, abs=1e-3)
+        drift = sections["equality"][name]["graph"]["relative_drift_per_epoch"]
+        assert drift == pytest.approx([0] * 6, abs=1e-3)
     # Adam on the words of the texts learns them, so that the comparison is one of trainings.
-    losses = sections["equality"]["texts"]["training_loss"]["plain"]
+    losses = sections["equality"]["texts"]["plain"]["training_loss"]
     assert losses[-1] < 0.5 * losses[0]
     assert sections["run"]["ways"]["graph"]["evaluations"] == 2
     assert set(sections["together"]["rows"]) == {"1 threads", "2 threads"}
@@ -41,5 +55,55 @@ def test_a_section_that_fails_does_not_take_the_others_with_it(repository, tmp_p
     report = json.loads(out.read_text())
     assert done.returncode == 1
     assert "failed: run" in done.stdout
-    assert "error" in report["sections"]["run"]
+    assert "must have one besides 'plain'" in report["sections"]["run"]["error"]
     assert "supervised" in report["sections"]["floors"]
+
+
+@pytest.fixture
+def gpu(repository, monkeypatch):
+    """The benchmark as a module."""
+    monkeypatch.syspath_prepend(str(repository / "tests" / "benchmarks"))
+    return importlib.import_module("gpu")
+
+
+def arguments(**changes):
+    return argparse.Namespace(**{"smoke": True, "here": True, "dataset": "", "ways": ["plain", "graph"]} | changes)
+
+
+def test_what_a_section_found_before_an_error_is_kept(gpu, tmp_path, monkeypatch):
+    def section(_bench):
+        yield {"row": 1}
+        raise ArithmeticError("the second row")
+
+    monkeypatch.setitem(gpu._FUNCTIONS, "device", section)
+    monkeypatch.setattr(gpu, "_bench", lambda _arguments: None)
+    found = gpu._measured("device", arguments(), 60)
+    assert (found["row"], found["error"]) == (1, "ArithmeticError: the second row")
+    assert gpu._measured("device", arguments(), 0) == {"error": "no time was left"}
+
+
+def test_a_row_that_fails_leaves_the_others(gpu, monkeypatch):
+    def stamps(_bench, way):
+        if way == "graph":
+            raise RuntimeError("could not be recorded")
+        return [0.0, 1.0, 2.0, 3.0]
+
+    monkeypatch.setattr(gpu, "_fixmatch_stamps", stamps)
+    monkeypatch.setattr(gpu, "_views_alone", lambda _bench: 1.0)
+    *_, found = gpu.fixmatch_section(gpu._bench(arguments()))
+    assert found["ways"]["graph"] == {"error": "RuntimeError: could not be recorded"}
+    assert found["ways"]["plain"]["step_ms"] == pytest.approx(1000 / gpu.SMOKE.steps)
+    assert len(found["targets"]) == 1
+
+
+def test_trainings_at_once_do_not_wait_for_one_that_failed(gpu, monkeypatch):
+    def stamps(job, *, dataset, meet):
+        if job == 0:
+            raise MemoryError
+        meet()
+
+    monkeypatch.setattr(gpu, "train_stamps", stamps)
+    # Not a timeout: the meeting is called off.
+    monkeypatch.setattr(gpu, "MEETING", 1e6)
+    with pytest.raises((MemoryError, threading.BrokenBarrierError)):
+        gpu._at_once([0, 1, 2], None, "threads")

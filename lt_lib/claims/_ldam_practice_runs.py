@@ -132,7 +132,8 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     """Measured rows of long-tailed CIFAR, with the columns of "runs" and "world", see `measured.with_worlds`.
 
     Methods have their names in this notebook. Majority and minority are the halves of the classes in the order of
-    their counts. Methods of other tables are left out.
+    their counts. Methods of other tables are left out, and so are other values of beta and gamma than the paper's code
+    has: 0.9999 and 1.
 
     Args:
         profile: "small" or "paper".
@@ -141,6 +142,9 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Table:
     names = {library: name for name, library in METHODS.items()} | {_UNIFORM: "uniform margin"}
     rows = measured_rows(profile, folder)
     rows = rows[rows.dataset.astype(str).str.startswith("cifar") & rows.method.isin(names)]
+    for column, value in (("beta", 0.9999), ("gamma", 1.0)):
+        number = rows[column].astype(float)
+        rows = rows[number.isna() | np.isclose(number, value)]
     recall = recalls_by_count(rows)
     classes = np.isfinite(recall).sum(axis=1)
     halves = [(row[: n // 2], row[n // 2 : n]) for row, n in zip(recall, classes, strict=True)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 NUM_SEEDS = 10
-# Balanced Bayes error 20, 10 and 5 %; the first named one is the default world.
+# Balanced Bayes error 10, 20 and 5 %; the first is the default world.
 WORLDS = ("gaussian", "gaussian:0.20", "gaussian:0.05")
 # A third of the preset's length, which leaves the tail of plain training unfitted, and all of it, which does not.
 EPOCHS, LONG_EPOCHS = 10, 30

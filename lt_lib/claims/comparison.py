@@ -3,7 +3,7 @@
 Which of our methods stands for which published one is said once, in `method_names.csv`. A cell is judged only where
 data and protocol are the paper's: not on JPEG copies of a data set, not at reduced length, and not for a control that
 is longer than the published run, where the difference is given and nothing else. Orderings are judged wherever two
-seeds of equally long runs are paired, and leave out what is longer only to be a control.
+seeds are paired of runs that differ in length as the printed ones do, and of equally long ones as a control.
 """
 
 import math
@@ -16,7 +16,15 @@ import numpy as np
 
 from lt_lib.claims._tables import read_table
 from lt_lib.claims.core import Judgement
-from lt_lib.claims.measured import COPY, MINIMUM_PAIRS, differences_by_seed, measured_rows, original, size_in_words
+from lt_lib.claims.measured import (
+    COPY,
+    FULL_CLASSES,
+    MINIMUM_PAIRS,
+    differences_by_seed,
+    measured_rows,
+    original,
+    size_in_words,
+)
 from lt_lib.claims.published import published, published_tables
 from lt_lib.claims.rules import positive_effect
 
@@ -36,7 +44,7 @@ _POOL = {
     "omega": "omega {:g}",
 }
 _CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "n_max", "loss", "beta", "gamma",
-         "protocol", "total_epochs", *_POOL)  # fmt: skip
+         "protocol", "total_epochs", "pretrain_epochs", *_POOL)  # fmt: skip
 # Published metric -> what of a row it is compared with, as an error in percent.
 _ERRORS = {
     "top1_error_percent": "accuracy_last",
@@ -92,8 +100,10 @@ def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = ()
 def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = (), profile: str = "") -> Table:
     """Pairs of methods that one paper's tables order, and whether our paired seeds show the same order.
 
-    Only cells of equally many epochs in all are paired, where these are recorded. Methods trained on labels alone for
-    as long as with a pool are left out, and two methods from scratch that both are longer than the published runs.
+    Print adds pre-training to a run that stays as long as the one from scratch. So cells of equally many epochs with
+    labels are paired, where these are recorded; and, as a stricter comparison than the printed one, a pre-trained cell
+    with one from scratch of equally many epochs in all. Methods trained on labels alone for as long as with a pool are
+    left out, and two methods from scratch that both are longer than the published runs.
 
     Args:
         folder: as in `compare`.
@@ -103,7 +113,8 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
     Returns:
         One row per data set, profile, network, imbalance and pair: better and worse (in print), published (points
         between them), pairs, ours (mean difference in points, positive in the printed direction), low and high (two
-        one-sided 95 % bounds), verdict, why, and table, the name of the published file.
+        one-sided 95 % bounds), verdict, why, table (the name of the published file), and control: "equal length" for
+        the stricter comparison, else empty.
     """
     import pandas as pd
 
@@ -125,10 +136,11 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
         for i, (block, better) in enumerate(members):
             for other, worse in members[i + 1 :]:
                 gap = worse["error"] - better["error"]
-                if gap > 0 and better["method"] != worse["method"] and _comparable(better["key"], worse["key"]):
+                pairing = _pairing(better["key"], worse["key"])
+                if gap > 0 and better["method"] != worse["method"] and pairing is not None:
                     line = _ordered(block, other)
-                    found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1]))
-    columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table"]
+                    found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1], pairing))
+    columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table", "control"]
     return pd.DataFrame(found, columns=[*world, *columns])
 
 
@@ -143,8 +155,8 @@ def row_orders(folder: str | os.PathLike[str] = "") -> Table:
 
     Returns:
         One line per row and measured world, or one per row where nothing was measured: row, better, worse, setting
-        (column of the published table), published (points between them), and of `orderings` dataset, profile, model,
-        pairs, ours, low, high and verdict.
+        (column of the published table), published (points between them), and of `orderings`, controls left out,
+        dataset, profile, model, pairs, ours, low, high and verdict.
     """
     import pandas as pd
 
@@ -157,7 +169,8 @@ def row_orders(folder: str | os.PathLike[str] = "") -> Table:
         setting = f"{entry['dataset']}, {entry['imbalance_type'].replace('_', ' ')}, ratio {ratio:g}"
         known = [int(entry["row"]), entry["better"], entry["worse"], setting, gap]
         lines = measured[
-            (measured.dataset.map(original) == entry["dataset"])
+            (measured.control == "")
+            & (measured.dataset.map(original) == entry["dataset"])
             & (measured.imbalance_type == entry["imbalance_type"])
             & (measured.imbalance_ratio == ratio)
             & (measured.better.map(_method) == entry["better"])
@@ -176,7 +189,7 @@ def _printed_gap(entry: dict[str, str], ratio: float) -> float:
         key |= {name: entry[name] for name in ("dataset", "imbalance_type")}
         # The cells of the grid are chosen by loss and beta; those of CReST by the protocol.
         key |= {"loss": "sigmoid" if "igmoid" in method else "softmax", "protocol": "crest (5000, 10 %)"}
-        key |= {"beta": 0.9999} if method.startswith("CB") else {}
+        key |= {"beta": 0.9999} if method.startswith("CB") or method.endswith("DRW") else {}
         cells = [cell for cell in _published_cells(key) if _ERRORS[cell["metric"]] == "accuracy_last"]
         sides.append({cell["file"]: cell["error"] for cell in reversed(cells)})
     file = next(name for name in sides[0] if name in sides[1])
@@ -256,9 +269,20 @@ def _same(value: Any, printed: Any) -> bool:
 
 @cache
 def _all_published() -> Table:
+    """All published cells, with the loss, beta and gamma of those whose table does not print them."""
     import pandas as pd
 
-    return pd.concat([published(name).assign(file=name) for name in published_tables()], ignore_index=True)
+    cells = pd.concat([published(name).assign(file=name) for name in published_tables()], ignore_index=True)
+    settings = ("loss", "beta", "gamma")
+    for line in read_table("cell_settings"):
+        fits = np.ones(len(cells), dtype=bool)
+        for name, value in line.items():
+            if value and name not in settings:
+                fits &= cells[name] == (float(value) if name == "ratio" else value)
+        for name in settings:
+            if line[name]:
+                cells.loc[fits, name] = line[name] if name == "loss" else float(line[name])
+    return cells
 
 
 def _published_cells(key: dict[str, Any]) -> list[dict[str, Any]]:
@@ -287,7 +311,7 @@ def _fits(key: dict[str, Any], cell: dict[str, Any]) -> bool:
         return False
     if not _whole(key):
         return False
-    return _missing(cell["setting"]) or str(cell["setting"]) in (_fraction(key["protocol"]), _pool(key), "ResNet-50")
+    return _missing(cell["setting"]) or str(cell["setting"]) in (_fraction(key), _pool(key), "ResNet-50")
 
 
 def _whole(key: dict[str, Any]) -> bool:
@@ -307,11 +331,12 @@ def _pool(key: dict[str, Any]) -> str:
     return f"rho_U={key['pool_imbalance_ratio']:g}" if own else ""
 
 
-def _fraction(protocol: Any) -> str:
-    """The setting of the published CReST cells that a protocol such as "crest (5000, 10 %)" is."""
-    if _missing(protocol) or not str(protocol).startswith("crest (5000, "):
+def _fraction(key: dict[str, Any]) -> str:
+    """The setting of the published CReST cells that a protocol such as "crest (5000, 10 %)" is on CIFAR-10."""
+    largest = FULL_CLASSES.get(original(str(key["dataset"])))
+    if _missing(key["protocol"]) or not str(key["protocol"]).startswith(f"crest ({largest}, "):
         return ""
-    return f"label_fraction={float(str(protocol).split(', ')[1].split(' %')[0]) / 100:g}"
+    return f"label_fraction={float(str(key['protocol']).split(', ')[1].split(' %')[0]) / 100:g}"
 
 
 def _independent(key: dict[str, Any]) -> str:
@@ -358,14 +383,19 @@ def _longer(key: dict[str, Any]) -> bool:
     return method.endswith(" from scratch") and not _missing(epochs) and float(epochs) > PUBLISHED_EPOCHS
 
 
-def _comparable(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Whether two cells are equally long in all, and not both controls or one on labels alone."""
+def _pairing(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    """How two cells are compared: "" as in print, "equal length" as a control; None if they are not."""
     if any(str(key["method"]).endswith(" on labels alone") for key in (first, second)):
-        return False
+        return None
     if _longer(first) and _longer(second):
-        return False
+        return None
     one, other = first["total_epochs"], second["total_epochs"]
-    return _missing(one) and _missing(other) if _missing(one) or _missing(other) else float(one) == float(other)
+    if _missing(one) or _missing(other):
+        return "" if _missing(one) and _missing(other) else None
+    before = [0.0 if _missing(key["pretrain_epochs"]) else float(key["pretrain_epochs"]) for key in (first, second)]
+    if float(one) - before[0] == float(other) - before[1]:
+        return ""
+    return "equal length" if float(one) == float(other) else None
 
 
 def _half_width(errors: Any) -> float:

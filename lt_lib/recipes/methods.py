@@ -11,6 +11,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ERM": {},
     "Sigmoid": {"loss": "sigmoid"},
     "Focal": {"loss": "focal", "gamma": 1.0},
+    "Softmax focal": {"loss": "softmax_focal", "gamma": 1.0},
     "RS": {"sampling": "inverse"},
     "RW": {"weighting": "inverse", "normalization": "weights"},
     "CB-softmax": {"weighting": "effective_number"},

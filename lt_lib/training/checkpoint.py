@@ -65,3 +65,18 @@ def load_checkpoint(path: str | os.PathLike, *, identity: str, map_location: Any
             "the checkpoint belongs to another configuration."
         )
     return state
+
+
+def set_generator(rng: torch.Generator, state: torch.Tensor) -> None:
+    """Continue a generator of random numbers from its state in a checkpoint.
+
+    Raises:
+        CheckpointError: the state is that of another type of device.
+    """
+    try:
+        rng.set_state(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"a checkpoint must be continued on the type of device that it was written on, got one whose generator has "
+            f"{len(state)} bytes for {rng.device.type!r} ({error})."
+        ) from error

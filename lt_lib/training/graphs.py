@@ -7,8 +7,9 @@ keep their place: the order of the epoch, the number of the step, the learning r
 care: a generator that is registered with a graph goes on in it exactly as it would without.
 """
 
+import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +20,8 @@ from lt_lib._checks import check_known
 EXECUTIONS = ("auto", "plain", "graph", "compile")
 # Ordinary runs before a step is recorded: libraries choose their algorithms, the optimiser makes its buffers.
 _WARM_UP = 3
-# A process can record one graph at a time; runs that train side by side in threads take turns.
+# Of runs that train side by side in threads only replays may overlap with a recording. Ordinary steps load libraries,
+# and a graph that is given up frees memory: both would break a recording in another thread.
 _ONE_RECORDING = threading.Lock()
 
 Step = Callable[[], object]
@@ -61,9 +63,12 @@ def own_stream(device: torch.device) -> Iterator[None]:
         return
     stream, outside = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(outside)
-    with torch.cuda.stream(stream):
-        yield
-    outside.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        # Also after an error: memory of the stream outside must not be used again before the work here has ended.
+        outside.wait_stream(stream)
 
 
 class Recorded:
@@ -84,13 +89,24 @@ class Recorded:
 
     def __call__(self) -> None:
         """One step."""
-        if self.replay is None and self.record is not None and self.runs == _WARM_UP:
-            self.replay = self.record(self.step, self.rng)
-        if self.replay is not None:
-            self.replay()
-        else:
-            self.runs += 1
+        if self.record is None:
             self.step()
+            return
+        if self.replay is None:
+            with _ONE_RECORDING:
+                if self.runs < _WARM_UP:
+                    self.runs += 1
+                    self.step()
+                    return
+                self.replay = self.record(self.step, self.rng)
+        self.replay()
+
+
+def give_up(steps: Iterable[Recorded]) -> None:
+    """Free the graphs of steps that will not be called again, now instead of at some later collection of garbage."""
+    with _ONE_RECORDING:
+        for step in steps:
+            step.replay = None
 
 
 def _recorder(device: torch.device) -> Callable[[Step, torch.Generator], Step] | None:
@@ -105,13 +121,18 @@ def _record(step: Step, rng: torch.Generator) -> Step:
     """
     graph: Any = torch.cuda.CUDAGraph()
     graph.register_generator_state(rng)
-    here = torch.cuda.current_stream()
+    here, collects = torch.cuda.current_stream(), gc.isenabled()
+    # A collection in the middle could free another graph, which ends the recording.
+    gc.disable()
     try:
-        with _ONE_RECORDING, torch.cuda.graph(graph, stream=here, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=here, capture_error_mode="thread_local"):
             step()
     except RuntimeError as error:
         raise RuntimeError(
             "a training step could not be recorded as a CUDA graph: its loss, augmentation or views make the host "
             f"wait, or use numbers of the host ({error}). `execution='plain'` trains without recording."
         ) from error
+    finally:
+        if collects:
+            gc.enable()
     return graph.replay

@@ -7,7 +7,7 @@ recorded and replayed (`lt_lib.training.graphs`).
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib.metrics import balanced_accuracy
-from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lt_lib.training.graphs import Recorded, own_stream, resolve_execution
+from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_generator
+from lt_lib.training.graphs import Recorded, give_up, own_stream, resolve_execution
 from lt_lib.training.placement import make_fabric
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> mean loss of the batch, a scalar
@@ -179,13 +179,14 @@ def fit(
     if execution != "plain":
         recorded = _RecordedEpoch(trained, wrapped, inputs, targets, batch_size, augment, rng, fabric)
     last = epochs if stop_after is None else min(epochs, stop_after)
-    with own_stream(inputs.device) if recorded else nullcontext():
+    with own_stream(inputs.device) if recorded else nullcontext(), ExitStack() as ending:
+        ending.callback(lambda: give_up(graph for each in (recorded, *exams) if each for graph in each.graphs))
         for epoch in _epochs(history.epochs, last, show=progress and fabric.is_global_zero):
             started = time.perf_counter()
             rate = learning_rate_at(epoch)
             order = order_at(epoch, rng)
             # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
-            with fabric.init_tensor():
+            with fabric.strategy.precision.tensor_init_context():
                 if recorded:
                     losses = recorded.run(order, loss_at(epoch), rate)
                 else:
@@ -276,9 +277,10 @@ class _RecordedEpoch:
         sizes = [len(batch) for batch in order.split(self.batch_size)]
         if len(order) != len(self.order):
             self.order, self.losses = torch.empty_like(order), torch.zeros(len(sizes), device=order.device)
-            self.steps = {}
+            self._begin_anew()
         if loss is not self.loss:
-            self.loss, self.steps = loss, {}
+            self.loss = loss
+            self._begin_anew()
         self.order.copy_(order)
         self.rate.fill_(rate)
         self.step.zero_()
@@ -287,6 +289,15 @@ class _RecordedEpoch:
                 self.steps[size] = Recorded(partial(self._step, loss, size), self.rng, self.inputs.device)
             self.steps[size]()
         return self.losses
+
+    @property
+    def graphs(self) -> Iterable[Recorded]:
+        """What is recorded at present."""
+        return self.steps.values()
+
+    def _begin_anew(self) -> None:
+        give_up(self.graphs)
+        self.steps = {}
 
     def _step(self, loss: Loss, size: int) -> None:
         batch = self.order[self.step * self.batch_size + torch.arange(size, device=self.order.device)]
@@ -314,7 +325,8 @@ class _Exam:
     ) -> None:
         self.name, self.model, self.inputs, self.targets, self.fabric = name, model, inputs, targets, fabric
         self.labels, self.classes = torch.empty_like(targets), 0
-        self.forward = self._forward if execution == "plain" else Recorded(self._forward, rng, inputs.device)
+        self.graphs = [] if execution == "plain" else [Recorded(self._forward, rng, inputs.device)]
+        self.forward: Callable[[], None] = self.graphs[0] if self.graphs else self._forward
 
     def score(self) -> float:
         """The accuracy of the model as it is now."""
@@ -398,5 +410,5 @@ def _restore(
     state = load_checkpoint(path, identity=identity)
     model.load_state_dict(state["model"])
     load_optimizer(optimizer, state["optimizer"])
-    rng.set_state(state["rng"])
+    set_generator(rng, state["rng"])
     return History(**state["history"])

@@ -63,14 +63,28 @@ def make_fabric(device: str, precision: str, *, num_devices: int = 1) -> "Fabric
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 
-    return Fabric(
-        accelerator=device,
-        devices=num_devices,
-        precision=PRECISIONS[precision],
-        strategy="ddp" if num_devices > 1 else "auto",
-        # A run on one device is a process of its own, also as one of many tasks that a cluster's scheduler started.
-        plugins=[LightningEnvironment()] if num_devices == 1 else None,
-    )
+    if num_devices > 1:
+        return Fabric(accelerator=device, devices=num_devices, precision=PRECISIONS[precision], strategy="ddp")
+    # A run on one device is a process of its own, also as one of many tasks that a cluster's scheduler started.
+    plugins: list[Any] = [LightningEnvironment()]
+    if precision == "bfloat16":
+        return Fabric(accelerator=device, devices=1, plugins=[*plugins, _bfloat16(device)])
+    return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision], plugins=plugins)
+
+
+def _bfloat16(device: str) -> Any:
+    """Fabric's mixed precision, without the check that trainings in several threads trip over.
+
+    Fabric hooks every output to see that `backward` is called through it, with one flag for the whole process: of two
+    threads, one clears the flag while the other is in its backward pass. Only a scaler of gradients would need that
+    detour, and bfloat16 has none.
+    """
+    from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
+    class Bfloat16(MixedPrecision):
+        backward = Precision.backward
+
+    return Bfloat16("bf16-mixed", device)
 
 
 def describe_device(device: str) -> str:

@@ -14,7 +14,7 @@ which a true label of the unlabelled pool could come in.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib._checks import check_integer, check_positive, check_real
-from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_generator
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
 from lt_lib.training.descent import Descent
 from lt_lib.training.ema import WeightAverage
-from lt_lib.training.graphs import Recorded, own_stream, resolve_execution
+from lt_lib.training.graphs import Recorded, give_up, own_stream, resolve_execution
 from lt_lib.training.loop import (
     _epochs,
     _Exam,
@@ -244,7 +244,8 @@ def fit_semi(
         _Exam(name, average.model, *held, fabric, stream.rng, execution) for name, held in (evaluation or {}).items()
     ]
     last = epochs if stop_after is None else min(epochs, stop_after)
-    with own_stream(pool.device) if recorded else nullcontext():
+    with own_stream(pool.device) if recorded else nullcontext(), ExitStack() as ending:
+        ending.callback(lambda: give_up(graph for each in (recorded, *exams) if each for graph in each.graphs))
         for epoch in _epochs(history.epochs, last, show=progress):
             started = time.perf_counter()
             steps = range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
@@ -252,7 +253,7 @@ def fit_semi(
             rates = [learning_rate_at(step) for step in steps]
             weights = [unlabelled_weight_at(step) for step in steps]
             # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
-            with fabric.init_tensor():
+            with fabric.strategy.precision.tensor_init_context():
                 if recorded:
                     record = recorded.run(order, rates, weights)
                 else:
@@ -576,7 +577,7 @@ class _RecordedSteps:
         self.rates = torch.zeros(steps, device=first.device)
         self.weights = torch.zeros(steps, device=first.device, dtype=first.dtype)
         self.order: _Order | None = None
-        self.recorded = Recorded(self._step, rng, first.device)
+        self.graphs = [Recorded(self._step, rng, first.device)]
 
     def run(self, order: _Order, rates: list[float], weights: list[float]) -> _Record:
         """One epoch; returns what happened, in buffers that the next epoch overwrites."""
@@ -588,7 +589,7 @@ class _RecordedSteps:
         self.weights.copy_(torch.tensor(weights, device="cpu", dtype=self.weights.dtype))
         self.step.zero_()
         for _ in range(self.record.steps):
-            self.recorded()
+            self.graphs[0]()
         return self.record
 
     def _step(self) -> None:
@@ -664,5 +665,5 @@ def _restore(
     average.model.load_state_dict(saved["average"])
     load_optimizer(optimizer, saved["optimizer"])
     aligner.load_state_dict(saved["alignment"])
-    rng.set_state(saved["rng"])
+    set_generator(rng, saved["rng"])
     return SemiHistory(**saved["history"])

@@ -28,8 +28,8 @@ from lt_lib.recipes import (
 SIZES = {
     "smoke": 4,
     "cb-table": 3 * (2 * 5 * 5 * 5 + 2 * 5),
-    "ldam-long-tailed": 3 * 2 * (12 + 10),
-    "ldam-step": 3 * 2 * (12 + 10),
+    "ldam-long-tailed": 3 * 2 * (13 + 11),
+    "ldam-step": 3 * 2 * (13 + 11),
     "ldam-small": 2 * 10,
     "later-methods": 3 * 2 * 2 * 3,
     "decoupling": 3 * 2 * 2 * 3,
@@ -89,12 +89,12 @@ def test_the_ldam_grids_hold_every_method_of_the_table(repository, name, kind):
         assert config.imbalance_type == kind
         found.setdefault((config.dataset, config.imbalance_ratio), set()).add(method_name(config))
     assert set(found) == {(data, ratio) for data in ("cifar10", "cifar100") for ratio in (100.0, 10.0)}
-    # What the table and its appendix name, but for the focal losses, whose names here say which of the two is meant.
-    named = {"ERM", "LDAM", "CB RS", "CB RW", "DRW", "DRS", "M-DRW", "LDAM-DRW"}
+    # What the table and its appendix name, and both focal losses that its cells may mean.
+    named = {"ERM", "Focal", "Softmax focal", "CB-focal", "LDAM", "CB RS", "CB RW", "DRW", "DRS", "M-DRW", "LDAM-DRW"}
     for (dataset, _), methods in found.items():
         assert named <= methods
         assert ({"HG-DRS", "LDAM-HG-DRS"} <= methods) == (dataset == "cifar10")
-        assert len(methods) == (12 if dataset == "cifar10" else 10)
+        assert len(methods) == (13 if dataset == "cifar10" else 11)
 
 
 def test_the_later_methods_share_their_protocol_with_the_ldam_grids(repository):

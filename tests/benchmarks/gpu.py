@@ -1,11 +1,14 @@
-"""All that is to be measured on a GPU, with one command.
+r"""All that is to be measured on a GPU, with one command.
 
-    python tests/benchmarks/gpu.py --out results/gpu-bench.json --dataset folder:data/cifar10-jpeg
+    python tests/benchmarks/gpu.py --out results/gpu-bench.json --dataset folder:data/cifar10-jpeg --seconds 480
+    python tests/benchmarks/gpu.py --out results/gpu-precision.json --dataset folder:data/cifar10-jpeg \
+        --sections precision
 
-Sections: device, equality, floors, steps, run, together, fixmatch, precision. Each is on its own, and the report is
-written after each, so that a time limit loses nothing but the section at work; an error is part of the report. Without
-`--dataset`, images are made: right for times, too easy for accuracies. `--smoke` runs everything in miniature on a CPU:
-it shows that the script works and measures nothing of interest.
+Sections: device, equality, floors, steps, trial, run, together, fixmatch, precision. Each runs in a process of its own,
+because a recording that fails can leave a process without further recordings; what a section has found is written after
+each of its rows, so that an error or a time limit loses nothing but the row at work. Compiling networks takes minutes:
+`--ways plain graph compile` adds it. Without `--dataset`, images are made: right for times, too easy for accuracies.
+`--smoke` runs everything in miniature on a CPU: it shows that the script works and measures nothing of interest.
 """
 
 import argparse
@@ -15,10 +18,11 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,9 +39,11 @@ from lt_lib.data import strong_augment
 from lt_lib.models.wide_resnet import decay_without_norm
 from lt_lib.recipes import build
 
-SECTIONS = ("device", "equality", "floors", "steps", "run", "together", "fixmatch", "precision")
+SECTIONS = ("device", "equality", "floors", "steps", "trial", "run", "together", "fixmatch", "precision")
 WAYS = ("plain", "graph", "compile")
 WARM = 5  # epochs after which both sizes of batch have been recorded
+MEETING = 60  # seconds after which a training no longer waits for the others
+Found = dict[str, Any]
 _barrier: Any = None
 
 
@@ -73,8 +79,8 @@ class Sizes:
     epochs: int = 12
     run_epochs: int = 200
     steps: int = 40
-    at_once: tuple[int, ...] = (1, 2, 4, 8, 16)
-    ways_at_once: tuple[str, ...] = ("threads", "processes")
+    at_once: tuple[int, ...] = (1, 4, 16)
+    ways_at_once: tuple[str, ...] = ("threads",)  # "processes" share a GPU by taking turns
     seeds: int = 5
     matrix: int = 8192
     gigabytes: float = 8.0
@@ -116,38 +122,18 @@ class Bench:
 
 def main() -> int:
     """Run the chosen sections; exit status 1 if one of them failed or, on a GPU, a target was missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="report, JSON")
-    parser.add_argument("--dataset", default="", help="name understood by lt_lib.data.load; images are made without it")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY", help="ways of running steps")
-    parser.add_argument("--precision-epochs", type=int, default=200, help="length of the paired runs")
-    parser.add_argument("--smoke", action="store_true", help="everything in miniature, on a CPU")
-    arguments = parser.parse_args()
-    if not arguments.smoke and not torch.cuda.is_available():
-        parser.error("no GPU can be used here; --smoke checks the script on a CPU")
-    sizes = SMOKE if arguments.smoke else Sizes()
-    bench = Bench(
-        sizes=sizes,
-        device="cpu" if arguments.smoke else "cuda",
-        dataset=data.load(arguments.dataset) if arguments.dataset else made_images(sizes),
-        ways=tuple(way for way in arguments.ways if not (arguments.smoke and way == "compile")),
-        precision_epochs=2 if arguments.smoke else arguments.precision_epochs,
-    )
+    arguments = _arguments()
     title = "CPU self-check in miniature; its times mean nothing" if arguments.smoke else "measured on a GPU"
-    report: dict[str, Any] = {"what": title, "data": bench.dataset.name, "sections": {}}
+    report: Found = {"what": title, "data": arguments.dataset or "made", "sections": {}}
+    end = time.monotonic() + arguments.seconds
     for name in arguments.sections:
         started = time.perf_counter()
-        try:
-            section = _FUNCTIONS[name](bench)
-        except Exception as error:  # the other sections are still worth their time
-            section = {"error": f"{type(error).__name__}: {error}", "where": traceback.format_exc().splitlines()[-12:]}
-        section["section_seconds"] = round(time.perf_counter() - started, 2)
-        report["sections"][name] = section
+        section = _measured(name, arguments, end - time.monotonic())
+        report["sections"][name] = {**section, "section_seconds": round(time.perf_counter() - started, 2)}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out, json.dumps(report, indent=1) + "\n")
         print(f"== {name}\n{json.dumps(section, indent=1)}", flush=True)
-    failed = [name for name, section in report["sections"].items() if "error" in section]
+    failed = [name for name, section in report["sections"].items() if '"error":' in json.dumps(section)]
     if failed:
         print(f"failed: {', '.join(failed)}")
     if arguments.smoke:  # in miniature no target means anything
@@ -156,6 +142,72 @@ def main() -> int:
     for row in judged:
         print(f"{'met' if row['met'] else 'MISSED':<7}{row['what']}: {row['value']} (target {row['target']})")
     return int(bool(failed) or not all(row["met"] for row in judged))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="report, JSON")
+    parser.add_argument("--dataset", default="", help="name understood by lt_lib.data.load; images are made without it")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2], metavar="WAY", help="of running steps")
+    parser.add_argument("--precision-epochs", type=int, default=200, help="length of the paired runs")
+    parser.add_argument("--seconds", type=float, default=3600, help="for all sections together")
+    parser.add_argument("--smoke", action="store_true", help="everything in miniature, on a CPU")
+    parser.add_argument("--here", action="store_true", help="all sections in this process")
+    arguments = parser.parse_args()
+    if not arguments.smoke and not torch.cuda.is_available():
+        parser.error("no GPU can be used here; --smoke checks the script on a CPU")
+    return arguments
+
+
+def _bench(arguments: argparse.Namespace) -> Bench:
+    sizes = SMOKE if arguments.smoke else Sizes()
+    return Bench(
+        sizes=sizes,
+        device="cpu" if arguments.smoke else "cuda",
+        dataset=data.load(arguments.dataset) if arguments.dataset else made_images(sizes),
+        ways=tuple(way for way in arguments.ways if not (arguments.smoke and way == "compile")),
+        precision_epochs=2 if arguments.smoke else arguments.precision_epochs,
+    )
+
+
+def _measured(name: str, arguments: argparse.Namespace, seconds: float) -> Found:
+    """What a section found, as far as it came within its time."""
+    if seconds <= 0:
+        return {"error": "no time was left"}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "section.json"
+        if arguments.here:
+            _keep_section(name, arguments, kept)
+        else:
+            process = multiprocessing.get_context("spawn").Process(target=_keep_section, args=(name, arguments, kept))
+            process.start()
+            process.join(seconds)
+            late = process.is_alive()
+            process.kill()
+            process.join()
+        found: Found = json.loads(kept.read_text()) if kept.is_file() else {}
+        if not arguments.here and (late or process.exitcode):
+            found["error"] = f"ended after {seconds:.0f} s" if late else f"the process ended with {process.exitcode}"
+        return found
+
+
+def _keep_section(name: str, arguments: argparse.Namespace, kept: Path) -> None:
+    found: Found = {}
+    try:
+        for found in _FUNCTIONS[name](_bench(arguments)):
+            write_whole(kept, json.dumps(found))
+    except Exception as error:  # the other sections are still worth their time
+        where = traceback.format_exc().splitlines()[-12:]
+        write_whole(kept, json.dumps({**found, "error": f"{type(error).__name__}: {error}", "where": where}))
+
+
+def _tried(measure: Callable[[], Found]) -> Found:
+    """A row, or why there is none; the other rows are still worth their time."""
+    try:
+        return measure()
+    except Exception as error:  # such as a device without room for more
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def made_images(sizes: Sizes) -> data.Dataset:
@@ -192,7 +244,7 @@ def made_texts() -> data.Dataset:
     return data.Dataset("texts", split(300), split(100), 2, ("negative", "positive"))
 
 
-def device_section(bench: Bench) -> dict[str, Any]:
+def device_section(bench: Bench) -> Iterator[Found]:
     """What is measured on."""
     found = {
         "device": training.describe_device(bench.device),
@@ -208,10 +260,10 @@ def device_section(bench: Bench) -> dict[str, Any]:
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": round(properties.total_memory / 2**30, 1),
         }
-    return found
+    yield found
 
 
-def equality_section(bench: Bench) -> dict[str, Any]:
+def equality_section(bench: Bench) -> Iterator[Found]:
     """Losses and gradients on the device as on the CPU; recorded steps as plain ones, in float32 without shortcuts."""
     config, counts = bench.config(epochs=4), np.array([50, 20, 5, 1])
     generator = torch.Generator().manual_seed(0)
@@ -229,50 +281,44 @@ def equality_section(bench: Bench) -> dict[str, Any]:
         worst[method] = float((values[1] - values[0]).norm() / values[0].norm())
     largest = max(worst.values())
     rows = [target("losses and gradients, CPU against device, largest relative difference", largest, 1e-5, "<=")]
-    found: dict[str, Any] = {"loss_difference": worst}
+    found: Found = {"loss_difference": worst, "targets": rows}
+    yield found
     texts = recipes.preset(
         "imdb-paper", "ERM", dataset="texts", tokens=30, epochs=6, device=bench.device, precision="float32"
     )
+    # A low rate: at the papers' the first hundred steps, without a warm-up, multiply the rounding of a fused update.
+    images = bench.config(epochs=6, precision="float32", learning_rate=0.01)
     for name, job, dataset in (
-        ("images", bench.config(epochs=6, precision="float32"), bench.dataset),
+        ("images", images, bench.dataset),
         ("texts", texts.changed(model="lstm64"), made_texts()),
     ):
-        losses, drift = _ways_compared(job, dataset, bench.ways)
-        found[name] = {"training_loss": losses, "relative_drift_per_epoch": drift}
-        rows += [
-            target(
-                f"first epoch of {name}, {way} against plain steps in float32, relative difference",
-                drift[way][0],
-                1e-3,
-                "<=",
-            )
-            for way in bench.ways
-            if way != "plain" and "plain" in drift
-        ]
-    return found | {"targets": rows}
+        losses = found[name] = {}
+        for way in bench.ways:
+            losses[way] = _tried(partial(_training_loss, job, dataset, way))
+            if "error" not in losses[way] and "error" not in losses.get("plain", {"error": ""}):
+                one, other = (np.array(losses[each]["training_loss"]) for each in ("plain", way))
+                losses[way]["relative_drift_per_epoch"] = (np.abs(other - one) / one).tolist()
+            if way != "plain" and "relative_drift_per_epoch" in losses[way]:
+                what = f"first epoch of {name}, {way} against plain steps in float32, relative difference"
+                rows.append(target(what, losses[way]["relative_drift_per_epoch"][0], 1e-3, "<="))
+            yield found
 
 
-def _ways_compared(
-    config: recipes.RunConfig, dataset: data.Dataset, ways: tuple[str, ...]
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Training loss by epoch of each way of running steps, and its relative difference to the plain one."""
-    histories = {}
+def _training_loss(config: recipes.RunConfig, dataset: data.Dataset, way: str) -> Found:
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        for way in ways:
-            histories[way] = recipes.run(config, dataset=dataset, execution=way).curves["train_loss"]
-    plain = np.array(histories.get("plain", [np.nan] * config.epochs))
-    return histories, {way: (np.abs(np.array(losses) - plain) / plain).tolist() for way, losses in histories.items()}
+        return {"training_loss": recipes.run(config, dataset=dataset, execution=way).curves["train_loss"]}
 
 
-def floors_section(bench: Bench) -> dict[str, Any]:
+def floors_section(bench: Bench) -> Iterator[Found]:
     """What the device can do, and the least time of both kinds of steps."""
     ceilings = _ceilings(bench)
-    return {
+    found = {
         "teraflops": round(ceilings.flops / 1e12, 2),
         "terabytes_per_second": round(ceilings.bytes / 1e12, 4),
         "supervised": _floor(bench, _network(bench), bench.sizes.batch, ceilings),
         "fixmatch": _floor(bench, _wide(bench), 15 * bench.sizes.labelled, ceilings),
     }
+    yield found
 
 
 def _ceilings(bench: Bench) -> Ceilings:
@@ -287,7 +333,7 @@ def _wide(bench: Bench) -> torch.nn.Module:
     return models.WideResNet(*bench.sizes.wide, 10)
 
 
-def _floor(bench: Bench, network: torch.nn.Module, batch: int, ceilings: Ceilings) -> dict[str, Any]:
+def _floor(bench: Bench, network: torch.nn.Module, batch: int, ceilings: Ceilings) -> Found:
     layers = count(network, (batch, 3, bench.sizes.side, bench.sizes.side))
     times = floor_seconds(layers, ceilings)
     return {
@@ -298,19 +344,28 @@ def _floor(bench: Bench, network: torch.nn.Module, batch: int, ceilings: Ceiling
     }
 
 
-def steps_section(bench: Bench) -> dict[str, Any]:
-    """Time of one supervised step in each way, with cuDNN's choice of algorithms by rule and by trial."""
-    floor = _floor(bench, _network(bench), bench.sizes.batch, _ceilings(bench))["floor_ms"]
-    rows = {}
-    for way, trial in itertools.product(bench.ways, (False, True) if bench.device == "cuda" else (False,)):
-        torch.backends.cudnn.benchmark = trial
-        started = time.perf_counter()
-        stamps = train_stamps((bench.config(), bench.sizes.epochs, way), dataset=bench.dataset)
-        rows[f"{way}{', algorithms by trial' if trial else ''}"] = _step_row(
-            stamps, _steps_per_epoch(bench), floor, time.perf_counter() - started
-        )
-    torch.backends.cudnn.benchmark = False
-    return {"floor_ms": floor, "ways": rows}
+def steps_section(bench: Bench) -> Iterator[Found]:
+    """Time of one supervised step in each way."""
+    found: Found = {"floor_ms": _floor(bench, _network(bench), bench.sizes.batch, _ceilings(bench))["floor_ms"]}
+    found["ways"] = {}
+    for way in bench.ways:
+        found["ways"][way] = _tried(partial(_supervised_row, bench, way, found["floor_ms"]))
+        yield found
+
+
+def trial_section(bench: Bench) -> Iterator[Found]:
+    """As `steps`, with algorithms that cuDNN chooses by trial: in a process that has not yet chosen any by rule."""
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield from steps_section(bench)
+    finally:
+        torch.backends.cudnn.benchmark = False
+
+
+def _supervised_row(bench: Bench, way: str, floor: float) -> Found:
+    started = time.perf_counter()
+    stamps = train_stamps((bench.config(), bench.sizes.epochs, way), dataset=bench.dataset)
+    return _step_row(stamps, _steps_per_epoch(bench), floor, time.perf_counter() - started)
 
 
 def _step_row(stamps: list[float], steps: int, floor: float, seconds: float) -> dict[str, float]:
@@ -367,57 +422,72 @@ def _steps_per_epoch(bench: Bench) -> int:
     return -(-samples // bench.sizes.batch)
 
 
-def run_section(bench: Bench) -> dict[str, Any]:
+def run_section(bench: Bench) -> Iterator[Found]:
     """A full run at ratio 100, evaluated after every epoch, in each recorded way; everything is warm."""
-    config, rows = bench.config(epochs=bench.sizes.run_epochs), {}
+    found: Found = {"ways": {}}
     for way in [way for way in bench.ways if way != "plain"]:
-        # Warm: libraries are loaded, kernels compiled. The graphs of a run are its own, and part of its time.
-        recipes.run(bench.config(epochs=1), dataset=bench.dataset, execution=way)
-        result = recipes.run(config, dataset=bench.dataset, execution=way)
-        rows[way] = {
-            "seconds": result.seconds,
-            "steps": config.epochs * _steps_per_epoch(bench),
-            "accuracy_last": result.accuracy_last,
-            "evaluations": len(result.curves["evaluated"]),
-        }
-    best = min(row["seconds"] for row in rows.values())
-    return {"ways": rows, "targets": [target("full run, seconds after warm-up, evaluation included", best, 30, "<=")]}
+        row = found["ways"][way] = _tried(partial(_full_run, bench, way))
+        if "error" not in row:
+            what = f"full run, {way}, seconds after warm-up, evaluation included"
+            found.setdefault("targets", []).append(target(what, row["seconds"], 30, "<="))
+        yield found
+    if not found["ways"]:
+        raise ValueError("`ways` must have one besides 'plain'.")
 
 
-def together_section(bench: Bench) -> dict[str, Any]:
+def _full_run(bench: Bench, way: str) -> Found:
+    config = bench.config(epochs=bench.sizes.run_epochs)
+    # Warm: libraries are loaded, kernels compiled. The graphs of a run are its own, and part of its time.
+    recipes.run(bench.config(epochs=1), dataset=bench.dataset, execution=way)
+    result = recipes.run(config, dataset=bench.dataset, execution=way)
+    return {
+        "seconds": result.seconds,
+        "steps": config.epochs * _steps_per_epoch(bench),
+        "accuracy_last": result.accuracy_last,
+        "evaluations": len(result.curves["evaluated"]),
+    }
+
+
+def together_section(bench: Bench) -> Iterator[Found]:
     """Steps per second of several trainings at once, over the time in which all of them train."""
     way = "graph" if "graph" in bench.ways else bench.ways[-1]
-    rows, steps = {}, _steps_per_epoch(bench)
+    rows: Found = {}
+    found: Found = {"way": way, "rows": rows}
     for how, number in itertools.product(bench.sizes.ways_at_once, bench.sizes.at_once):
-        jobs = [(bench.config(seed=seed), WARM + bench.sizes.epochs, way) for seed in range(number)]
-        try:
-            stamps = _at_once(jobs, bench.dataset, how)
-        except Exception as error:  # such as a device without room for more
-            rows[f"{number} {how}"] = {"error": f"{type(error).__name__}: {error}"}
-            continue
-        begin, end = max(one[WARM] for one in stamps), min(one[-1] for one in stamps)
-        done = sum(_fraction_of_epochs(one, begin, end) for one in stamps)
-        rows[f"{number} {how}"] = {"steps_per_second": steps * done / (end - begin)}
+        rows[f"{number} {how}"] = _tried(partial(_throughput, bench, way, number, how))
+        yield found
     speeds = {name: row["steps_per_second"] for name, row in rows.items() if "steps_per_second" in row}
     single = max(speed for name, speed in speeds.items() if name.startswith("1 "))
-    best = max(speeds, key=speeds.__getitem__)
-    return {
-        "way": way,
-        "rows": rows,
-        "best": best,
-        "targets": [target(f"throughput of {best} / of one", speeds[best] / single, 4, ">=")],
-    }
+    best = found["best"] = max(speeds, key=speeds.__getitem__)
+    found["targets"] = [target(f"throughput of {best} / of one", speeds[best] / single, 4, ">=")]
+    yield found
+
+
+def _throughput(bench: Bench, way: str, number: int, how: str) -> Found:
+    jobs = [(bench.config(seed=seed), WARM + bench.sizes.epochs, way) for seed in range(number)]
+    stamps = _at_once(jobs, bench.dataset, how)
+    begin, end = max(one[WARM] for one in stamps), min(one[-1] for one in stamps)
+    done = sum(_fraction_of_epochs(one, begin, end) for one in stamps)
+    return {"steps_per_second": _steps_per_epoch(bench) * done / (end - begin)}
 
 
 def _at_once(jobs: list, dataset: data.Dataset, how: str) -> list[list[float]]:
     if how == "threads":
-        barrier = threading.Barrier(len(jobs), timeout=120)
+        barrier = threading.Barrier(len(jobs), timeout=MEETING)
         with ThreadPoolExecutor(len(jobs)) as threads:
-            return list(threads.map(partial(train_stamps, dataset=dataset, meet=barrier.wait), jobs))
+            return list(threads.map(partial(_meeting, dataset=dataset, barrier=barrier), jobs))
     fresh = multiprocessing.get_context("spawn")
-    shared = fresh.Barrier(len(jobs), timeout=120)
+    shared = fresh.Barrier(len(jobs), timeout=MEETING)
     with ProcessPoolExecutor(len(jobs), mp_context=fresh, initializer=_remember, initargs=(shared,)) as processes:
         return list(processes.map(partial(_stamps_in_process, dataset=dataset), jobs))
+
+
+def _meeting(job: Any, *, dataset: data.Dataset, barrier: Any) -> list[float]:
+    try:
+        return train_stamps(job, dataset=dataset, meet=barrier.wait)
+    except BaseException:
+        barrier.abort()  # the others would wait for this one
+        raise
 
 
 def _remember(barrier: Any) -> None:
@@ -427,7 +497,7 @@ def _remember(barrier: Any) -> None:
 
 
 def _stamps_in_process(job: Any, *, dataset: data.Dataset) -> list[float]:
-    return train_stamps(job, dataset=dataset, meet=_barrier.wait)
+    return _meeting(job, dataset=dataset, barrier=_barrier)
 
 
 def _fraction_of_epochs(stamps: list[float], begin: float, end: float) -> float:
@@ -438,23 +508,23 @@ def _fraction_of_epochs(stamps: list[float], begin: float, end: float) -> float:
     )
 
 
-def fixmatch_section(bench: Bench) -> dict[str, Any]:
+def fixmatch_section(bench: Bench) -> Iterator[Found]:
     """Time of one FixMatch step with all its views, average and alignment, against the floor of its network alone."""
-    sizes = bench.sizes
-    floor = _floor(bench, _wide(bench), 15 * sizes.labelled, _ceilings(bench))["floor_ms"]
-    rows = {}
+    floor = _floor(bench, _wide(bench), 15 * bench.sizes.labelled, _ceilings(bench))["floor_ms"]
+    found: Found = {"floor_ms": floor, "ways": {}}
     for way in bench.ways:
-        started = time.perf_counter()
-        stamps = _fixmatch_stamps(bench, way)
-        rows[way] = _step_row(stamps, sizes.steps, floor, time.perf_counter() - started)
-    best = max(row["share_of_floor"] for row in rows.values())
-    views = _views_alone(bench)
-    return {
-        "floor_ms": floor,
-        "ways": rows,
-        "views_alone_plain_ms": views,
-        "targets": [target("FixMatch step, share of the floor", best, 0.4, ">=")],
-    }
+        row = found["ways"][way] = _tried(partial(_fixmatch_row, bench, way, floor))
+        if "error" not in row:
+            best = max(each.get("share_of_floor", 0.0) for each in found["ways"].values())
+            found["targets"] = [target("FixMatch step, share of the floor", best, 0.4, ">=")]
+        yield found
+    found["views_alone_plain_ms"] = _views_alone(bench)
+    yield found
+
+
+def _fixmatch_row(bench: Bench, way: str, floor: float) -> Found:
+    started = time.perf_counter()
+    return _step_row(_fixmatch_stamps(bench, way), bench.sizes.steps, floor, time.perf_counter() - started)
 
 
 def _pool(bench: Bench) -> torch.Tensor:
@@ -508,42 +578,41 @@ def _views_alone(bench: Bench) -> float:
     return 1000 * median_seconds(lambda: (weak(batch, rng), strong(batch, rng)), bench.device, repeats=10)
 
 
-def precision_section(bench: Bench) -> dict[str, Any]:
+def precision_section(bench: Bench) -> Iterator[Found]:
     """Accuracy of bfloat16 against float32 training in paired seeds."""
     from scipy import stats
 
-    rows, way = [], "graph" if "graph" in bench.ways else bench.ways[-1]
+    way = "graph" if "graph" in bench.ways else bench.ways[-1]
+    rows: list[dict[str, float]] = []
+    found: Found = {"epochs": bench.precision_epochs, "rows": rows}
     for seed in range(bench.sizes.seeds):
         scores = {}
         for precision in ("float32", "bfloat16"):
             config = bench.config(seed=seed, precision=precision, epochs=bench.precision_epochs, evaluate_every=1000)
             scores[precision] = recipes.run(config, dataset=bench.dataset, execution=way).accuracy_last
         rows.append(scores)
-        print(f"seed {seed}: {scores}", flush=True)
+        yield found
     differences = 100 * np.array([row["bfloat16"] - row["float32"] for row in rows])
     half = stats.t.ppf(0.95, len(rows) - 1) * differences.std(ddof=1) / np.sqrt(len(rows))
     low, high = float(differences.mean() - half), float(differences.mean() + half)
     outside = max(abs(low), abs(high))
-    return {
-        "epochs": bench.precision_epochs,
-        "rows": rows,
-        "mean_difference_points": float(differences.mean()),
-        "interval_90": [low, high],
-        "targets": [target("bfloat16 - float32, farther end of the 90 % interval, points", outside, 1.0, "<=")],
-    }
+    found |= {"mean_difference_points": float(differences.mean()), "interval_90": [low, high]}
+    found["targets"] = [target("bfloat16 - float32, farther end of the 90 % interval, points", outside, 1.0, "<=")]
+    yield found
 
 
-def target(what: str, value: float, limit: float, kind: str) -> dict[str, Any]:
+def target(what: str, value: float, limit: float, kind: str) -> Found:
     """A measured value against what it has to reach ("<=" or ">=")."""
     met = value <= limit if kind == "<=" else value >= limit
     return {"what": what, "value": float(f"{value:.4g}"), "target": f"{kind} {limit:g}", "met": bool(met)}
 
 
-_FUNCTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+_FUNCTIONS: dict[str, Callable[[Bench], Iterator[Found]]] = {
     "device": device_section,
     "equality": equality_section,
     "floors": floors_section,
     "steps": steps_section,
+    "trial": trial_section,
     "run": run_section,
     "together": together_section,
     "fixmatch": fixmatch_section,

@@ -52,6 +52,19 @@ def reviews(true=1.0, lengths=(1.0, 1.0)):
     return {**tables(), "reviews": pd.DataFrame(rows, columns=columns)}
 
 
+def test_stored_rows_of_another_beta_or_gamma_are_left_out(tmp_path):
+    base = {"dataset": "cifar10", "profile": "paper", "imbalance_type": "exponential", "imbalance_ratio": 100.0}
+    base |= {"accuracy_last": 0.7, "model": "resnet32", "n_max": 0} | {f"recall_{label}": 0.7 for label in range(10)}
+    cells = [("ERM", None, None)] + [("Focal", None, g) for g in (0.5, 1.0, 2.0)]
+    cells += [("CB-focal", b, g) for b in (0.999, 0.9999) for g in (1.0, 2.0)] + [("CB RW", 0.9, None)]
+    rows = [base | {"method": m, "beta": b, "gamma": g, "seed": s} for m, b, g in cells for s in (0, 1)]
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    found = lp.stored_runs("paper", tmp_path)
+    assert found.method.value_counts().to_dict() == {"ERM": 2, "Focal": 2, "CB-focal": 2}
+    assert found.beta.dropna().unique().tolist() == [0.9999]
+    assert found.gamma.dropna().unique().tolist() == [1.0]
+
+
 @pytest.mark.false_world(85, 91, 95, 96, 97, 98, 99, 100, 101)
 @pytest.mark.parametrize("row", TRAINED)
 def test_training_rows_hold_only_in_the_true_world(row):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lt_lib.training import CheckpointError, load_checkpoint, save_checkpoint
+from lt_lib.training.checkpoint import set_generator
 
 STATE = {"identity": "run", "weights": torch.arange(1000.0), "history": {"loss": [1.0, 2.0]}}
 
@@ -88,3 +89,12 @@ def test_a_checkpoint_of_another_run_is_refused(path):
 def test_a_missing_checkpoint_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         load_checkpoint(tmp_path / "absent.pt", identity="run")
+
+
+def test_random_numbers_of_another_type_of_device_are_refused():
+    rng, other = torch.Generator().manual_seed(1), torch.Generator()
+    set_generator(other, rng.get_state())
+    assert torch.equal(torch.rand(3, generator=rng), torch.rand(3, generator=other))
+    # The state of a GPU's generator has 16 bytes.
+    with pytest.raises(CheckpointError, match="type of device that it was written on, got one .* 16 bytes for 'cpu'"):
+        set_generator(rng, torch.zeros(16, dtype=torch.uint8))

@@ -1,4 +1,6 @@
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from lt_lib.data import augment
 from lt_lib.models import CifarResNet, parameter_groups, seeded
 from lt_lib.recipes import METHODS, RunConfig, method_config
 from lt_lib.recipes.build import build_loss
-from lt_lib.training import fit, load_checkpoint, make_fabric, resolve_execution, step_learning_rate
+from lt_lib.training import fit, graphs, load_checkpoint, make_fabric, resolve_execution, step_learning_rate
 from lt_lib.training.graphs import Recorded
 
 CLASSES, SAMPLES = 3, 30
@@ -88,6 +90,47 @@ def test_recorded_steps_equal_plain_steps(images, monkeypatch):
     assert recorder.recorded == 5  # two losses, two sizes of batch each, and the evaluation
     # Of 12 x 4 steps and 12 evaluations, three of every kind were run by the host.
     assert recorder.replays == 12 * 4 + 12 - 5 * 3
+
+
+def test_a_run_leaves_no_graph_behind(images, monkeypatch):
+    """A graph holds memory of the device until it is freed, and the run is part of cycles."""
+    graphs_made = []
+
+    class Remembering(Recorder):
+        def __call__(self, step, rng):
+            replay = super().__call__(step, rng)
+            graphs_made.append(weakref.ref(replay))
+            return replay
+
+    monkeypatch.setattr("gc.collect", lambda *_: 0)
+    gc.disable()
+    try:
+        with Remembering(strict=False).installed(monkeypatch):
+            train(net(), images, "graph", epochs=12)
+        assert len(graphs_made) == 5
+        assert [graph() for graph in graphs_made] == [None] * 5
+    finally:
+        gc.enable()
+
+
+def test_only_replays_overlap_with_a_recording(monkeypatch):
+    held = []
+
+    def watched():
+        held.append(graphs._ONE_RECORDING.locked())
+
+    def record(step, _rng):
+        step()
+        return watched
+
+    monkeypatch.setattr(graphs, "_recorder", lambda _device: record)
+    step = Recorded(watched, seed(), torch.device("cpu"))
+    for _ in range(6):
+        step()
+    # Three ordinary steps, the recording, then replays, of which the first follows the recording at once.
+    assert held == [True] * 4 + [False] * 3
+    graphs.give_up([step])
+    assert step.replay is None
 
 
 def test_recorded_steps_advance_the_generator_as_plain_ones_do(images, monkeypatch):
@@ -249,6 +292,7 @@ def graphs_made(monkeypatch):
     @contextlib.contextmanager
     def recording(graph, *, stream, capture_error_mode):
         assert (stream, capture_error_mode) == ("the stream of the run", "thread_local")
+        assert not gc.isenabled()  # it could free another graph, which would end the recording
         made.append(graph)
         yield
 
@@ -266,6 +310,7 @@ def test_on_a_gpu_a_graph_takes_over_with_the_generator_of_the_run(graphs_made):
     (graph,) = graphs_made
     assert graph.generators == [rng]
     assert (len(calls), graph.replays) == (4, 2)  # three ordinary runs, one that is recorded; then replays
+    assert gc.isenabled()
 
 
 def test_a_step_that_cannot_be_recorded_says_what_to_do(graphs_made):
@@ -281,6 +326,28 @@ def test_a_step_that_cannot_be_recorded_says_what_to_do(graphs_made):
         recorded()
     with pytest.raises(RuntimeError, match="could not be recorded .* not permitted .* `execution='plain'` trains"):
         recorded()
+    assert gc.isenabled()
+    assert not graphs._ONE_RECORDING.locked()
+
+
+def test_the_stream_outside_waits_for_the_work_also_after_an_error(monkeypatch):
+    class Stream(list):
+        wait_stream = list.append
+
+    inside, outside = Stream(), Stream()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _device: inside)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: outside)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+
+    def work():
+        with graphs.own_stream(torch.device("cuda")):
+            assert inside == [outside]
+            assert outside == []
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        work()
+    assert outside[0] is inside
 
 
 def test_auto_records_on_one_gpu_alone():

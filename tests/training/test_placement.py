@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -35,6 +38,57 @@ def test_bfloat16_on_a_gpu_is_a_matter_of_its_generation(monkeypatch, capability
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert computes_bfloat16("cuda") is expected
     assert not computes_bfloat16("mps")
+
+
+class Meet(torch.autograd.Function):
+    """The identity, whose backward pass says that it has begun and waits for another to have ended."""
+
+    @staticmethod
+    def forward(ctx, inputs, begun, ended):
+        ctx.begun, ctx.ended = begun, ended
+        return inputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.begun.set()
+        assert ctx.ended.wait(60)
+        return gradient, None, None
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_trainings_in_threads_do_not_stop_each_other(precision):
+    """One thread's backward pass begins and ends within another's. Fabric keeps one flag for all of them."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def train(outer):
+        fabric = make_fabric("cpu", precision)
+        network = torch.nn.Linear(2, 1)
+        model, optimizer = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=0.1))
+        outputs = model(torch.ones(1, 2))
+        if outer:
+            loss = Meet.apply(outputs, begun, ended).sum()
+        else:
+            loss = outputs.sum()
+            assert begun.wait(60)
+        try:
+            fabric.backward(loss)
+        finally:
+            ended.set()
+        optimizer.step()
+        return outputs.dtype, network.weight.grad.tolist()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(train, (True, False))) == [(torch.float32, [[1.0, 1.0]])] * 2
+
+
+def test_bfloat16_products_are_rounded_and_weights_are_not():
+    fabric = make_fabric("cpu", "bfloat16")
+    network = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(1 + 2**-10)
+    model = fabric.setup(network)
+    assert model(torch.ones(1, 1)).item() == 1.0
+    assert network.weight.item() == 1 + 2**-10
 
 
 def test_the_cpu_is_named_with_its_instructions():
