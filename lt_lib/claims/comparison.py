@@ -44,7 +44,7 @@ _POOL = {
     "omega": "omega {:g}",
 }
 _CELL = ("dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "n_max", "loss", "beta", "gamma",
-         "protocol", "total_epochs", "pretrain_epochs", *_POOL)  # fmt: skip
+         "protocol", "total_epochs", "pretrain_epochs", "student_epochs", *_POOL)  # fmt: skip
 # Published metric -> what of a row it is compared with, as an error in percent.
 _ERRORS = {
     "top1_error_percent": "accuracy_last",
@@ -100,10 +100,11 @@ def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = ()
 def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = (), profile: str = "") -> Table:
     """Pairs of methods that one paper's tables order, and whether our paired seeds show the same order.
 
-    Print adds pre-training to a run that stays as long as the one from scratch. So cells of equally many epochs with
-    labels are paired, where these are recorded; and, as a stricter comparison than the printed one, a pre-trained cell
-    with one from scratch of equally many epochs in all. Methods trained on labels alone for as long as with a pool are
-    left out, and two methods from scratch that both are longer than the published runs.
+    Print adds what comes before the last model, pre-training or the labelling of a pool, to a run that stays as long as
+    the one from scratch. So cells whose last models train equally long are paired, where lengths are recorded; and, as
+    a stricter comparison than the printed one, such a cell with one from scratch of equally many epochs in all. Methods
+    trained on labels alone for as long as with a pool are left out, and two methods from scratch that both are longer
+    than the published runs.
 
     Args:
         folder: as in `compare`.
@@ -269,11 +270,15 @@ def _same(value: Any, printed: Any) -> bool:
 
 @cache
 def _all_published() -> Table:
-    """All published cells, with the loss, beta and gamma of those whose table does not print them."""
+    """All published cells, with the loss, beta and gamma of those whose table does not print them.
+
+    The column "unlike" says what else a cell has that our method of the name it is compared with has not.
+    """
     import pandas as pd
 
     cells = pd.concat([published(name).assign(file=name) for name in published_tables()], ignore_index=True)
-    settings = ("loss", "beta", "gamma")
+    cells["unlike"] = ""
+    settings = ("loss", "beta", "gamma", "unlike")
     for line in read_table("cell_settings"):
         fits = np.ones(len(cells), dtype=bool)
         for name, value in line.items():
@@ -281,12 +286,12 @@ def _all_published() -> Table:
                 fits &= cells[name] == (float(value) if name == "ratio" else value)
         for name in settings:
             if line[name]:
-                cells.loc[fits, name] = line[name] if name == "loss" else float(line[name])
+                cells.loc[fits, name] = float(line[name]) if name in ("beta", "gamma") else line[name]
     return cells
 
 
 def _published_cells(key: dict[str, Any]) -> list[dict[str, Any]]:
-    """Published cells of a measured cell, every table of the first choice to the last: table, metric, error."""
+    """Published cells of a measured cell, every table of the first choice to the last: table, metric, unlike, error."""
     found = []
     for name in method_names():
         if name["method"] != key["method"]:
@@ -297,7 +302,9 @@ def _published_cells(key: dict[str, Any]) -> list[dict[str, Any]]:
         for cell in table.to_dict("records"):
             if _fits(key, cell):
                 error = 100 - cell["value"] if cell["metric"] == "accuracy_percent" else cell["value"]
-                found.append({name: cell[name] for name in ("table", "file", "metric")} | {"error": float(error)})
+                found.append(
+                    {name: cell[name] for name in ("table", "file", "metric", "unlike")} | {"error": float(error)}
+                )
     return found
 
 
@@ -364,7 +371,7 @@ def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
         mean, half = float(errors.mean()), _half_width(errors)
         low, high = np.clip((mean - half, mean + half), 0.0, 100.0).tolist()
         printed = beside["error"] if beside else float("nan")
-        verdict, why = _cell_verdict(key, errors, printed)
+        verdict, why = _cell_verdict(key, errors, printed, beside["unlike"] if beside else "")
         lines.append(
             (
                 *(key[name] for name in ("dataset", "profile", "model")), _label(key), key["imbalance_type"],
@@ -392,10 +399,19 @@ def _pairing(first: dict[str, Any], second: dict[str, Any]) -> str | None:
     one, other = first["total_epochs"], second["total_epochs"]
     if _missing(one) or _missing(other):
         return "" if _missing(one) and _missing(other) else None
-    before = [0.0 if _missing(key["pretrain_epochs"]) else float(key["pretrain_epochs"]) for key in (first, second)]
-    if float(one) - before[0] == float(other) - before[1]:
+    lengths = [_last_model(key) for key in (first, second)]
+    if lengths[0] == lengths[1]:
         return ""
-    return "equal length" if float(one) == float(other) else None
+    added = [length < float(key["total_epochs"]) for length, key in zip(lengths, (first, second), strict=True)]
+    return "equal length" if float(one) == float(other) and added[0] != added[1] else None
+
+
+def _last_model(key: dict[str, Any]) -> float:
+    """Epochs of the model that is judged: all, less what came before it."""
+    before, student = (
+        0.0 if _missing(key[f"{k}_epochs"]) else float(key[f"{k}_epochs"]) for k in ("pretrain", "student")
+    )
+    return student or float(key["total_epochs"]) - before
 
 
 def _half_width(errors: Any) -> float:
@@ -406,7 +422,7 @@ def _half_width(errors: Any) -> float:
     return float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / np.sqrt(len(errors)))
 
 
-def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str, str]:
+def _cell_verdict(key: dict[str, Any], errors: Any, printed: float, unlike: str) -> tuple[str, str]:
     """Verdict on one cell, or the empty text and the reason why there is none."""
     if math.isnan(printed):
         return "", "nothing published"
@@ -416,6 +432,7 @@ def _cell_verdict(key: dict[str, Any], errors: Any, printed: float) -> tuple[str
         "reduced protocol": key["profile"] != "paper",
         "longer than the published run": key["profile"] == "paper" and _longer(key),
         f"{len(errors)} of {MINIMUM_SEEDS} seeds": len(errors) < MINIMUM_SEEDS,
+        unlike: bool(unlike),
     }
     if any(reasons.values()):
         return "", ", ".join(reason for reason, so in reasons.items() if so)

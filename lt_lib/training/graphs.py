@@ -20,8 +20,9 @@ from lt_lib._checks import check_known
 EXECUTIONS = ("auto", "plain", "graph", "compile")
 # Ordinary runs before a step is recorded: libraries choose their algorithms, the optimiser makes its buffers.
 _WARM_UP = 3
-# Of runs that train side by side in threads only replays may overlap with a recording. Ordinary steps load libraries,
-# and a graph that is given up frees memory: both would break a recording in another thread.
+# Of the steps of runs that train side by side in threads only replays may overlap with a recording. Ordinary steps load
+# libraries, and a graph that is given up frees memory: both can break a recording in another thread. What an epoch does
+# between its steps (its order, its mean loss, checkpoints) is not held back.
 _ONE_RECORDING = threading.Lock()
 
 Step = Callable[[], object]

@@ -186,6 +186,7 @@ def fit(
             rate = learning_rate_at(epoch)
             order = order_at(epoch, rng)
             # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
+            # `fabric.init_tensor` would set the device too, by a detour through Python at every call.
             with fabric.strategy.precision.tensor_init_context():
                 if recorded:
                     losses = recorded.run(order, loss_at(epoch), rate)
@@ -408,7 +409,7 @@ def _restore(
     path: str | Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
 ) -> History:
     state = load_checkpoint(path, identity=identity)
+    set_generator(rng, state["rng"])  # first: it can refuse, and then nothing else is changed
     model.load_state_dict(state["model"])
     load_optimizer(optimizer, state["optimizer"])
-    set_generator(rng, state["rng"])
     return History(**state["history"])

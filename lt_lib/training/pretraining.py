@@ -404,7 +404,7 @@ def pretrain(
         order = order_at(epoch, rng)
         steps = []
         # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.init_tensor():
+        with fabric.strategy.precision.tensor_init_context():
             for batch in order.split(batch_size):
                 part = images[batch] if augment is None else augment(images[batch], rng)
                 inputs, answers = task.views(part, rng)

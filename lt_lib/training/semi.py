@@ -661,9 +661,9 @@ def _restore(
     aligner: DistributionAlignment,
     rng: torch.Generator,
 ) -> SemiHistory:
+    set_generator(rng, saved["rng"])  # first: it can refuse, and then nothing else is changed
     model.load_state_dict(saved["model"])
     average.model.load_state_dict(saved["average"])
     load_optimizer(optimizer, saved["optimizer"])
     aligner.load_state_dict(saved["alignment"])
-    set_generator(rng, saved["rng"])
     return SemiHistory(**saved["history"])

@@ -199,7 +199,7 @@ def fit_stream(
         losses = torch.zeros(stream.steps, device=fabric.device)
         trained.train()
         # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.init_tensor():
+        with fabric.strategy.precision.tensor_init_context():
             for step, (images, share, batch) in enumerate(stream.epoch(epoch)):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(epoch + step / stream.steps)

@@ -4,9 +4,10 @@ r"""All that is to be measured on a GPU, with one command.
     python tests/benchmarks/gpu.py --out results/gpu-precision.json --dataset folder:data/cifar10-jpeg \
         --sections precision
 
-Sections: device, equality, floors, steps, trial, run, together, fixmatch, precision. Each runs in a process of its own,
-because a recording that fails can leave a process without further recordings; what a section has found is written after
-each of its rows, so that an error or a time limit loses nothing but the row at work. Compiling networks takes minutes:
+Sections: device, equality, floors, steps, trial, run, together, fixmatch; precision is asked for by name, since it
+takes as long as all others. Each runs in a process of its own, because a recording that fails can leave a process
+without further recordings, and has a limit of its own. What a section has found is written after each of its rows,
+beside `--out`, so that an error or a limit loses nothing but the row at work. Compiling networks takes minutes:
 `--ways plain graph compile` adds it. Without `--dataset`, images are made: right for times, too easy for accuracies.
 `--smoke` runs everything in miniature on a CPU: it shows that the script works and measures nothing of interest.
 """
@@ -16,14 +17,14 @@ import itertools
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +44,12 @@ SECTIONS = ("device", "equality", "floors", "steps", "trial", "run", "together",
 WAYS = ("plain", "graph", "compile")
 WARM = 5  # epochs after which both sizes of batch have been recorded
 MEETING = 60  # seconds after which a training no longer waits for the others
+# Seconds that a section may take, without compiled networks; three times as many with them.
+LIMITS = {
+    "device": 60, "equality": 150, "floors": 60, "steps": 120, "trial": 120, "run": 180, "together": 240,
+    "fixmatch": 180, "precision": 900,
+}  # fmt: skip
 Found = dict[str, Any]
-_barrier: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,6 @@ class Sizes:
         run_epochs: of the full run.
         steps: of a semi-supervised epoch.
         at_once: numbers of trainings side by side.
-        ways_at_once: how they share the device.
         seeds: of the comparison of number formats.
         matrix: rows of the product that measures the rate.
         gigabytes: of the copy that measures the bandwidth.
@@ -80,7 +84,6 @@ class Sizes:
     run_epochs: int = 200
     steps: int = 40
     at_once: tuple[int, ...] = (1, 4, 16)
-    ways_at_once: tuple[str, ...] = ("threads",)  # "processes" share a GPU by taking turns
     seeds: int = 5
     matrix: int = 8192
     gigabytes: float = 8.0
@@ -88,7 +91,7 @@ class Sizes:
 
 SMOKE = Sizes(
     model="resnet8", wide=(10, 1), batch=64, labelled=2, n_max=100, test=20, side=8, epochs=6, run_epochs=2, steps=5,
-    at_once=(1, 2), ways_at_once=("threads",), seeds=2, matrix=64, gigabytes=0.001,
+    at_once=(1, 2), seeds=2, matrix=64, gigabytes=0.001,
 )  # fmt: skip
 
 
@@ -123,6 +126,8 @@ class Bench:
 def main() -> int:
     """Run the chosen sections; exit status 1 if one of them failed or, on a GPU, a target was missed."""
     arguments = _arguments()
+    # Ended from outside, the process must still take the section at work with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     title = "CPU self-check in miniature; its times mean nothing" if arguments.smoke else "measured on a GPU"
     report: Found = {"what": title, "data": arguments.dataset or "made", "sections": {}}
     end = time.monotonic() + arguments.seconds
@@ -148,7 +153,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="report, JSON")
     parser.add_argument("--dataset", default="", help="name understood by lt_lib.data.load; images are made without it")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS[:-1], metavar="NAME")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2], metavar="WAY", help="of running steps")
     parser.add_argument("--precision-epochs", type=int, default=200, help="length of the paired runs")
     parser.add_argument("--seconds", type=float, default=3600, help="for all sections together")
@@ -171,29 +176,35 @@ def _bench(arguments: argparse.Namespace) -> Bench:
     )
 
 
-def _measured(name: str, arguments: argparse.Namespace, seconds: float) -> Found:
-    """What a section found, as far as it came within its time."""
-    if seconds <= 0:
+def _measured(name: str, arguments: argparse.Namespace, left: float) -> Found:
+    """What a section found, as far as it came within its limit and the time that is left."""
+    limit = min(left, LIMITS[name] * (3 if "compile" in arguments.ways else 1))
+    if limit <= 0:
         return {"error": "no time was left"}
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "section.json"
-        if arguments.here:
-            _keep_section(name, arguments, kept)
-        else:
-            process = multiprocessing.get_context("spawn").Process(target=_keep_section, args=(name, arguments, kept))
-            process.start()
-            process.join(seconds)
-            late = process.is_alive()
+    kept = arguments.out.with_suffix(f".{name}.json")
+    kept.unlink(missing_ok=True)
+    ended = ""
+    if arguments.here:
+        _keep_section(name, arguments, kept)
+    else:
+        fresh = multiprocessing.get_context("spawn")
+        process = fresh.Process(target=_keep_section, args=(name, arguments, kept), daemon=True)
+        process.start()
+        process.join(limit)
+        if process.is_alive():
+            ended = f"ended after {limit:.0f} s"
             process.kill()
             process.join()
-        found: Found = json.loads(kept.read_text()) if kept.is_file() else {}
-        if not arguments.here and (late or process.exitcode):
-            found["error"] = f"ended after {seconds:.0f} s" if late else f"the process ended with {process.exitcode}"
-        return found
+        elif process.exitcode:
+            ended = f"the process ended with {process.exitcode}"
+    found: Found = json.loads(kept.read_text()) if kept.is_file() else {}
+    kept.unlink(missing_ok=True)
+    return {**found, "error": ended} if ended else found
 
 
 def _keep_section(name: str, arguments: argparse.Namespace, kept: Path) -> None:
     found: Found = {}
+    kept.parent.mkdir(parents=True, exist_ok=True)
     try:
         for found in _FUNCTIONS[name](_bench(arguments)):
             write_whole(kept, json.dumps(found))
@@ -207,7 +218,7 @@ def _tried(measure: Callable[[], Found]) -> Found:
     try:
         return measure()
     except Exception as error:  # such as a device without room for more
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}", "where": traceback.format_exc().splitlines()[-6:]}
 
 
 def made_images(sizes: Sizes) -> data.Dataset:
@@ -453,8 +464,8 @@ def together_section(bench: Bench) -> Iterator[Found]:
     way = "graph" if "graph" in bench.ways else bench.ways[-1]
     rows: Found = {}
     found: Found = {"way": way, "rows": rows}
-    for how, number in itertools.product(bench.sizes.ways_at_once, bench.sizes.at_once):
-        rows[f"{number} {how}"] = _tried(partial(_throughput, bench, way, number, how))
+    for number in bench.sizes.at_once:
+        rows[f"{number} threads"] = _tried(partial(_throughput, bench, way, number))
         yield found
     speeds = {name: row["steps_per_second"] for name, row in rows.items() if "steps_per_second" in row}
     single = max(speed for name, speed in speeds.items() if name.startswith("1 "))
@@ -463,23 +474,24 @@ def together_section(bench: Bench) -> Iterator[Found]:
     yield found
 
 
-def _throughput(bench: Bench, way: str, number: int, how: str) -> Found:
+def _throughput(bench: Bench, way: str, number: int) -> Found:
     jobs = [(bench.config(seed=seed), WARM + bench.sizes.epochs, way) for seed in range(number)]
-    stamps = _at_once(jobs, bench.dataset, how)
+    stamps = _at_once(jobs, bench.dataset)
     begin, end = max(one[WARM] for one in stamps), min(one[-1] for one in stamps)
     done = sum(_fraction_of_epochs(one, begin, end) for one in stamps)
     return {"steps_per_second": _steps_per_epoch(bench) * done / (end - begin)}
 
 
-def _at_once(jobs: list, dataset: data.Dataset, how: str) -> list[list[float]]:
-    if how == "threads":
-        barrier = threading.Barrier(len(jobs), timeout=MEETING)
-        with ThreadPoolExecutor(len(jobs)) as threads:
-            return list(threads.map(partial(_meeting, dataset=dataset, barrier=barrier), jobs))
-    fresh = multiprocessing.get_context("spawn")
-    shared = fresh.Barrier(len(jobs), timeout=MEETING)
-    with ProcessPoolExecutor(len(jobs), mp_context=fresh, initializer=_remember, initargs=(shared,)) as processes:
-        return list(processes.map(partial(_stamps_in_process, dataset=dataset), jobs))
+def _at_once(jobs: list, dataset: data.Dataset) -> list[list[float]]:
+    """In threads, each on a stream of its own; processes would share the device by taking turns."""
+    barrier = threading.Barrier(len(jobs), timeout=MEETING)
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        started = [threads.submit(_meeting, job, dataset=dataset, barrier=barrier) for job in jobs]
+    errors = [error for error in (each.exception() for each in started) if error is not None]
+    # The trainings that were left waiting say nothing of the cause.
+    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+        raise error
+    return [each.result() for each in started]
 
 
 def _meeting(job: Any, *, dataset: data.Dataset, barrier: Any) -> list[float]:
@@ -488,16 +500,6 @@ def _meeting(job: Any, *, dataset: data.Dataset, barrier: Any) -> list[float]:
     except BaseException:
         barrier.abort()  # the others would wait for this one
         raise
-
-
-def _remember(barrier: Any) -> None:
-    """Keep the barrier that the processes share; it can only be handed over when a process starts."""
-    global _barrier
-    _barrier = barrier
-
-
-def _stamps_in_process(job: Any, *, dataset: data.Dataset) -> list[float]:
-    return _meeting(job, dataset=dataset, barrier=_barrier)
 
 
 def _fraction_of_epochs(stamps: list[float], begin: float, end: float) -> float:
@@ -580,25 +582,35 @@ def _views_alone(bench: Bench) -> float:
 
 def precision_section(bench: Bench) -> Iterator[Found]:
     """Accuracy of bfloat16 against float32 training in paired seeds."""
-    from scipy import stats
-
     way = "graph" if "graph" in bench.ways else bench.ways[-1]
     rows: list[dict[str, float]] = []
     found: Found = {"epochs": bench.precision_epochs, "rows": rows}
     for seed in range(bench.sizes.seeds):
-        scores = {}
-        for precision in ("float32", "bfloat16"):
-            config = bench.config(seed=seed, precision=precision, epochs=bench.precision_epochs, evaluate_every=1000)
-            scores[precision] = recipes.run(config, dataset=bench.dataset, execution=way).accuracy_last
-        rows.append(scores)
+        rows.append({precision: _accuracy(bench, seed, precision, way) for precision in ("float32", "bfloat16")})
+        if seed:
+            found |= _interval(rows)
         yield found
+
+
+def _accuracy(bench: Bench, seed: int, precision: str, way: str) -> float:
+    config = bench.config(seed=seed, precision=precision, epochs=bench.precision_epochs, evaluate_every=1000)
+    # Convolutions in float32 would be rounded to TF32 otherwise.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return float(recipes.run(config, dataset=bench.dataset, execution=way).accuracy_last)
+
+
+def _interval(rows: list[dict[str, float]]) -> Found:
+    from scipy import stats
+
     differences = 100 * np.array([row["bfloat16"] - row["float32"] for row in rows])
     half = stats.t.ppf(0.95, len(rows) - 1) * differences.std(ddof=1) / np.sqrt(len(rows))
     low, high = float(differences.mean() - half), float(differences.mean() + half)
     outside = max(abs(low), abs(high))
-    found |= {"mean_difference_points": float(differences.mean()), "interval_90": [low, high]}
-    found["targets"] = [target("bfloat16 - float32, farther end of the 90 % interval, points", outside, 1.0, "<=")]
-    yield found
+    return {
+        "mean_difference_points": float(differences.mean()),
+        "interval_90": [low, high],
+        "targets": [target("bfloat16 - float32, farther end of the 90 % interval, points", outside, 1.0, "<=")],
+    }
 
 
 def target(what: str, value: float, limit: float, kind: str) -> Found:

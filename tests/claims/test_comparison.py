@@ -154,16 +154,11 @@ def test_a_re_run_stands_beside_the_normaliser_that_it_used(tmp_path):
     assert found == ["", "29.5 (1)", "", "", "28.4 (1)"]
 
 
-def test_re_runs_of_another_gamma_are_left_out(tmp_path, monkeypatch):
-    cells = comparison._all_published()
-    ours = (cells.table == "independent") & (cells.method == "CB-focal") & (cells.ratio == 50) & cells.setting.isna()
-    ours &= cells.dataset == "cifar10"
-    assert ours.sum() == 1
-    monkeypatch.setattr(comparison, "_all_published", lambda: cells.assign(gamma=cells.gamma.mask(ours, 2.0)))
-    rows = [run("CB-focal", 0, 21.0, imbalance_ratio=50.0, loss="focal", beta=0.9, gamma=g) for g in (1.0, 2.0)]
+def test_re_runs_of_another_gamma_are_left_out(tmp_path):
+    rows = [run("CB-focal", 0, 21.0, imbalance_ratio=50.0, loss="focal", beta=0.9999, gamma=g) for g in (1.0, 2.0)]
     found = comparison.compare(write(tmp_path, rows)).set_index("method").independent
-    assert found["CB-focal, gamma 1, beta 0.9"] == ""
-    assert found["CB-focal, gamma 2, beta 0.9"] == "21.0 (1)"
+    assert found["CB-focal, gamma 1, beta 0.9999"] == ""
+    assert found["CB-focal, gamma 2, beta 0.9999"] == "21.0 (1)"
 
 
 def test_too_few_seeds_get_no_verdict_and_one_no_interval(tmp_path):
@@ -217,12 +212,24 @@ def test_a_copied_cell_keeps_the_loss_beta_and_gamma_it_was_measured_with(method
     assert {cell["file"]: cell["error"] for cell in comparison._published_cells(key)} == cells
 
 
-def test_the_step_cell_of_focal_loss_is_that_of_the_softmax_form(tmp_path):
+def test_the_step_cells_of_focal_loss_are_of_the_softmax_form(tmp_path):
     rows = [run("Focal", 0, 36.0, loss="focal", gamma=1.0, imbalance_type="step")]
+    rows += [run("CB-focal", 0, 39.0, loss="focal", beta=0.9999, gamma=1.0, imbalance_type="step")]
     rows += [run("Softmax focal", 0, 36.0, loss="softmax_focal", gamma=1.0, imbalance_type="step")]
     found = comparison.compare(write(tmp_path, rows)).set_index("method").published
     assert np.isnan(found["Focal, gamma 1"])
+    assert np.isnan(found["CB-focal, gamma 1, beta 0.9999"])
     assert found["Softmax focal, gamma 1"] == 36.09
+
+
+def test_a_cell_with_another_normaliser_gets_no_verdict(tmp_path):
+    rows = [
+        run("CB RW", seed, 27.63, beta=0.9999, imbalance_type=k) for seed in (0, 1, 2) for k in ("exponential", "step")
+    ]
+    found = comparison.compare(write(tmp_path, rows)).set_index("imbalance_type")
+    assert found.verdict.to_dict() == {"exponential": "", "step": "refuted"}
+    assert found.why["exponential"] == "printed cell divided by the batch size"
+    assert found.published.to_dict() == {"exponential": 27.63, "step": 38.06}
 
 
 def test_step_and_exponential_cells_are_not_mixed(tmp_path):
@@ -308,6 +315,31 @@ def test_orders_pair_equally_long_runs_and_no_controls(tmp_path):
     found = pd.concat([found, comparison.orderings(write(tmp_path, rows))])
     pairs = {*zip(found.better, found.worse, strict=True)}
     assert pairs == {("LDAM-DRW from scratch, 200 epochs in all", "ERM from scratch, 200 epochs in all")}
+
+
+def test_a_pool_is_paired_with_a_run_as_long_as_its_last_model(tmp_path):
+    rows = [
+        run("ERM + pool", s, 20.0 + s, imbalance_ratio=50.0, total_epochs=400, student_epochs=200, **POOL)
+        for s in (0, 1)
+    ]  # fmt: skip
+    alone = {"imbalance_ratio": 50.0, "student_epochs": 0, "pool_source": "none"}
+    rows += [
+        run("ERM from scratch", s, 25.0 + s, total_epochs=epochs, **alone)
+        for s in (0, 1) for epochs in (200, 400)
+    ]  # fmt: skip
+    found = comparison.orderings(write(tmp_path, rows)).set_index("worse").control
+    assert found.to_dict() == {
+        "ERM from scratch, 200 epochs in all": "", "ERM from scratch, 400 epochs in all": "equal length",
+    }  # fmt: skip
+
+
+def test_two_pre_trained_cells_of_other_lengths_are_no_control(tmp_path):
+    lengths = {"ERM + rotation": 200, "RS + rotation": 300}
+    rows = [
+        run(method, s, 26.0 + s, total_epochs=400, pretrain_epochs=before)
+        for method, before in lengths.items() for s in (0, 1)
+    ]  # fmt: skip
+    assert comparison.orderings(write(tmp_path, rows)).empty
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(3.0, "holds"), (0.0, "inconclusive"), (-3.0, "refuted")])
