@@ -34,10 +34,10 @@ bench: env ## measure speed against plain loops and other libraries
 claims: env ## judge every claim at the quick profile, and on the rows measured on images, into results/claims-*.csv
 	@$(PY) -m lt_lib claims --out runs/claims
 	@for part in claims.csv claims.json errata.csv; do \
-		target=results/$${part%.*}-quick.$${part##*.}; cp runs/claims/$$part $$target.tmp && mv $$target.tmp $$target; done
+		target=results/$${part%.*}-quick.$${part##*.}; cp runs/claims/$$part $$target.tmp; mv $$target.tmp $$target; done
 	@$(PY) -m lt_lib claims --profile small --out runs/claims-small
 	@for part in claims.csv claims.json; do \
-		target=results/$${part%.*}-small.$${part##*.}; cp runs/claims-small/$$part $$target.tmp && mv $$target.tmp $$target; done
+		target=results/$${part%.*}-small.$${part##*.}; cp runs/claims-small/$$part $$target.tmp; mv $$target.tmp $$target; done
 
 batch: env ## run the smoke grid of four trainings with two workers into runs/smoke
 	@$(PY) -m lt_lib batch notebooks/grids/smoke.yaml --out runs/smoke --workers 2

@@ -2,7 +2,10 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def source_tree() -> Path | None:
@@ -17,14 +20,25 @@ def source_tree() -> Path | None:
     return None
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file in one step, text as UTF-8: a reader, or a crash, finds the old content or the new, never a part.
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that appears under its name in one step, when the block has ended without an error.
 
-    Threads, and processes on several machines or in several containers, may write one file at once.
+    A reader, also after a crash, finds the old content or the new, never a part. Threads, and processes on several
+    machines or in several containers, may write one file at once. Permissions are those of any new file.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a `whole_file`, text as UTF-8."""
+    with whole_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)

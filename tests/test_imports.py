@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PRIVATE = {"_typing", "_checks", "_paths"}
+PRIVATE = {"_typing", "_checks", "_paths", "_cores"}
 UNITS = PRIVATE | {
     "counts",
     "losses",
@@ -26,6 +26,7 @@ UNITS |= {"batch", "plotting", "cli"}
 ALLOWED: dict[str, set[str]] = {
     "_typing": set(),
     "_paths": set(),
+    "_cores": set(),
     "_checks": {"_typing"},
     "counts": PRIVATE,
     "losses": PRIVATE | {"counts"},
@@ -114,8 +115,12 @@ def private_names_taken(package: Path) -> list[str]:
     return found
 
 
-def test_claims_take_public_names_from_each_other(repository, tmp_path):
-    assert private_names_taken(repository / "lt_lib" / "claims") == []
+@pytest.mark.parametrize("package", ["claims", "recipes", "training"])
+def test_modules_take_public_names_from_each_other(repository, package):
+    assert private_names_taken(repository / "lt_lib" / package) == []
+
+
+def test_a_private_name_that_is_taken_is_found(tmp_path):
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "_a.py").write_text("_x = 1")
     (tmp_path / "claims" / "b.py").write_text("from lt_lib.claims import _a\nfrom lt_lib.claims._a import _x")

@@ -285,12 +285,14 @@ def test_paths_with_braces_are_refused(tmp_path):
         execute.run_notebook(GOOD, tmp_path / "{x}.ipynb", {})
 
 
-def test_notebooks_with_higher_numbers_start_first():
-    assert [path.name for path in execute.longest_first([Path("010_a"), Path("120_b"), Path("030_c")])] == [
-        "120_b",
-        "030_c",
-        "010_a",
-    ]
+def test_long_notebooks_and_new_ones_start_first(monkeypatch):
+    monkeypatch.setattr(execute, "_SECONDS", {"010": 3, "030": 20, "120": 7})
+    paths = [Path(name) for name in ("010_a", "120_b", "030_c", "500_new")]
+    assert [path.name for path in execute.longest_first(paths)] == ["500_new", "030_c", "120_b", "010_a"]
+
+
+def test_every_notebook_has_a_time_that_orders_the_work():
+    assert set(execute._SECONDS) == {path.name[:3] for path in check.notebook_paths(execute.ROOT)}
 
 
 def run_tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

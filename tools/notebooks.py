@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lt_lib._cores import available_cores
 from lt_lib.batch.parameters import parse_text, read_parameters, unknown_name
 from tools.canonical import write_canonical
 from tools.check import all_problems, lecture_paths, notebook_paths, parameters_source, read_notebook, shown_figures
@@ -86,7 +87,7 @@ def _execute_quick(paths: list[Path], *, store: bool = False) -> int:
         print(line, flush=True)
         return done.returncode, done.stderr
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         results = list(pool.map(execute, longest_first(paths)))
     failures = [stderr for code, stderr in results if code != 0]
     if failures:

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lt_lib._cores import available_cores
 from lt_lib.batch import driver, kubernetes, reports, tables
 from lt_lib.batch.devices import place_workers, visible_gpus
 from lt_lib.batch.doctor import examine
@@ -16,9 +16,9 @@ from lt_lib.batch.grid import Grid, load_grid
 from lt_lib.batch.object_place import open_place
 from lt_lib.batch.outcomes import FAILURES, in_words
 from lt_lib.batch.place import Place, storage_problem
-from lt_lib.batch.plan import Plan, make_plan, plan_text
+from lt_lib.batch.plan import Plan, make_plan, plan_content
 from lt_lib.batch.slurm import SlurmEngine, array_script
-from lt_lib.batch.states import RunState, survey
+from lt_lib.batch.states import RunState, run_name, survey
 
 EXIT_CODES = (
     "exit status: 0 all runs are done; 1 some are not; 2 a fault in the grid or the call; 3 no workers, or the "
@@ -78,7 +78,11 @@ def add_commands(groups: Any) -> None:
     )
     command.add_argument("--state", help="refuse if notebook or sources are not in this state, which --dry-run prints")
     command.add_argument("--image", help="k8s: container image that holds this library and the grid")
-    command.add_argument("--volume", help="k8s: persistent volume claim that holds a place that is a folder")
+    command.add_argument(
+        "--volume",
+        help="k8s: persistent volume claim that holds a place that is a folder; a run of an evicted pod goes on "
+        "from its checkpoint there only, with s3:// it begins anew",
+    )
     command.set_defaults(command=_guarded(_batch))
     for name, function, text in (
         ("status", _status, "what is done, runs, failed and why"),
@@ -150,7 +154,7 @@ def _batch(options: argparse.Namespace) -> int:
         return _print_manifest(options, grid)
     make_engine = _engine_maker(options, grid)
     summary = driver.run_batch(plan, place, make_engine, join=options.join, say=_say)
-    reports.write_reports(place, json.loads(plan_text(plan)))
+    reports.write_reports(place, plan_content(plan))
     parts = [f"{len(summary.done)} done", f"{len(summary.cached)} were done before"]
     parts += [f"{len(summary.failed)} failed"] * bool(summary.failed) + [f"{len(summary.left)} left"] * bool(
         summary.left
@@ -199,7 +203,7 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
         timeout = {} if options.worker_timeout is None else {"worker_timeout": options.worker_timeout}
         return lambda: dask_engine.remote_engine(chosen, **timeout)
     workers = 1 if chosen == "sequential" else options.workers
-    fitting = max(1, _cores() // grid.resources.cpus)
+    fitting = max(1, available_cores() // grid.resources.cpus)
     gpus = visible_gpus() if grid.resources.gpus else []
     devices, message = place_workers(gpus, grid.resources.gpus, workers, fitting)
 
@@ -258,16 +262,12 @@ def _print_manifest(options: argparse.Namespace, grid: Grid) -> int:
 
 def _dry_run(plan: Plan, place: Place, workers: int | None) -> int:
     grid = plan.grid
-    content = {
-        "runs": [{"id": run.id, "digest": run.digest, "parameters": run.parameters} for run in plan.runs],
-        "attempts": grid.limits.attempts,
-    }
     if place.is_open:
-        states = survey(place, content)
+        states = survey(place, plan_content(plan))
     else:
         states = [RunState(run.id, run.parameters, "pending") for run in plan.runs]
     for state in states:
-        print(f"{state.state:<8} {reports.name(state, grid.varied)}")
+        print(f"{state.state:<8} {run_name(state, grid.varied)}")
     done = [state for state in states if state.state == "done"]
     rest = len(states) - len(done)
     merged = f", {grid.merged} points that say the same merged" if grid.merged else ""
@@ -275,7 +275,7 @@ def _dry_run(plan: Plan, place: Place, workers: int | None) -> int:
     seconds = sorted(state.manifest["seconds"] for state in done)
     each = seconds[len(seconds) // 2] if seconds else grid.estimate
     if rest and each:
-        count = workers or max(1, _cores() // grid.resources.cpus)
+        count = workers or max(1, available_cores() // grid.resources.cpus)
         source = "as measured" if seconds else "as the grid says"
         total = rest * each / min(count, rest)
         print(f"expected: {in_words(each)} per run, {source}; {in_words(total)} with {count} at once")
@@ -353,7 +353,3 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -25,7 +25,16 @@ from lt_lib._paths import write_whole
 from lt_lib.batch.kernels import execute_notebook, leave_out_unneeded
 from lt_lib.batch.object_place import open_place
 from lt_lib.batch.outcomes import final_failure
-from lt_lib.batch.place import HEARTBEAT, STORAGE_ERRORS, Claim, DamagedRun, Place, manifest_of, storage_problem
+from lt_lib.batch.place import (
+    CLAIM_LASTS,
+    HEARTBEAT,
+    STORAGE_ERRORS,
+    Claim,
+    DamagedRun,
+    Place,
+    manifest_of,
+    storage_problem,
+)
 from lt_lib.batch.processes import adopt_orphans, descendants, end_descendants, host_name, start_mark
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -36,6 +45,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
+_RELEASE_SECONDS = 5.0
 _MEASURE_SECONDS = 1.0
 # Characters of a message that are kept of its beginning and of its end: an error may print a whole array.
 _MESSAGE_BEGIN, _MESSAGE_END = 1500, 500
@@ -77,17 +87,20 @@ class Guard:
     def __init__(self, place: Place, claim: Claim, session: str, seconds: float | None) -> None:
         self.reason: tuple[str, str] | None = None
         self.peak_memory = 0
-        self._claim = claim
+        self._claim, self._renewed = claim, time.monotonic()
         self._stop_mark = place.stop_mark(session)
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds if seconds else math.inf
         self._finished = threading.Event()
+        self.threads: list[threading.Thread] = []
 
     def start(self, *, watch_parent: bool) -> None:
         """Begin to watch; the end of standard input counts as the end of our parent, where there is one."""
         if watch_parent:
             threading.Thread(target=self._wait_for_parent, daemon=True).start()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._ask_the_place)]
+        for thread in self.threads:
+            thread.start()
 
     def trip(self, kind: str, message: str) -> None:
         """Tell the run to end. The first reason stays."""
@@ -97,9 +110,11 @@ class Guard:
     def measure(self) -> None:
         """Note how much memory everything below this process occupies now, in bytes."""
         total = 0
-        for process in descendants():
-            with contextlib.suppress(Exception):
-                total += process.memory_info().rss
+        # Processes come and go while they are looked up; a look that fails is no reason to fail.
+        with contextlib.suppress(Exception):
+            for process in descendants():
+                with contextlib.suppress(Exception):
+                    total += process.memory_info().rss
         self.peak_memory = max(self.peak_memory, total)
 
     def finish(self) -> None:
@@ -112,8 +127,9 @@ class Guard:
         self.trip("interrupted", "the process that started it is gone")
 
     def _watch(self) -> None:
-        beat = measured = time.monotonic()
-        tripped = None
+        # Nothing may end this thread, for no time limit would hold any more. The place is asked in another one: a
+        # network folder or a store may take minutes to answer, or never do.
+        measured, tripped = time.monotonic(), None
         while not self._finished.wait(0.2):
             now = time.monotonic()
             if now > self._deadline:
@@ -121,18 +137,42 @@ class Guard:
             if now - measured > _MEASURE_SECONDS:
                 measured = now
                 self.measure()
-                if self._stop_mark.exists():
-                    self.trip("interrupted", "the batch was told to stop")
-            if now - beat > HEARTBEAT:
-                beat = now
-                if not self._claim.beat():
-                    self.trip("interrupted", "another process took the run over")
             if self.reason is not None:
                 tripped = tripped or now
-                end_descendants()
+                with contextlib.suppress(Exception):
+                    end_descendants()
                 if now - tripped > _GRACE:
-                    self._claim.release()
+                    # In a thread: a place that does not answer must not hold up the end.
+                    release = threading.Thread(target=self._claim.release, daemon=True)
+                    release.start()
+                    release.join(_RELEASE_SECONDS)
                     os._exit(3)
+
+    def _ask_the_place(self) -> None:
+        beat = time.monotonic()
+        while not self._finished.wait(_MEASURE_SECONDS or 0.05):
+            # What is not answered now is asked again.
+            with contextlib.suppress(Exception):
+                if self._stop_mark.exists():
+                    self.trip("interrupted", "the batch was told to stop")
+            if time.monotonic() - beat > HEARTBEAT:
+                beat = time.monotonic()
+                self._beat()
+
+    def _beat(self) -> None:
+        """Renew the claim; a place that fails may do so for as long as others see the claim held."""
+        now = time.monotonic()
+        try:
+            held = self._claim.beat()
+        except Exception as error:
+            if time.monotonic() - self._renewed > CLAIM_LASTS:
+                # Only this run: the place of the others may be in order, or be reached from another machine.
+                self.trip("interrupted", f"the claim could not be renewed for {CLAIM_LASTS:g} s: {error}")
+            return
+        if held:
+            self._renewed = now
+        else:
+            self.trip("interrupted", "another process took the run over")
 
 
 def _attempt(task: Mapping[str, Any], *, watch_parent: bool) -> dict[str, Any]:

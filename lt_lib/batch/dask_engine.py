@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import itertools
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ class DaskEngine:
         self._client, self._cluster, self._worker_timeout = client, cluster, worker_timeout
         self._futures: dict[Any, str] = {}
         self._numbers = itertools.count()
-        self._slots, self._asked, self._last_worker = 0, 0.0, time.monotonic()
+        self._slots, self._asked, self._none_since = 0, 0.0, time.monotonic()
 
     @property
     def slots(self) -> int:
@@ -71,9 +72,10 @@ class DaskEngine:
             except Exception as error:  # the connection breaks in many ways
                 raise EngineError(f"The scheduler was lost: {error}") from error
             self._asked = now
-            if self._slots:
-                self._last_worker = now
-            elif now - self._last_worker > self._worker_timeout:
+            # Counted from the first look that found none: a worker that starts anew is no reason to end, however long
+            # ago the look before that was.
+            self._none_since = math.inf if self._slots else min(self._none_since, now)
+            if now - self._none_since > self._worker_timeout:
                 raise EngineError(f"No worker has joined the scheduler for {self._worker_timeout:g} s.")
         return self._slots
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lt_lib._cores import available_cores
 from lt_lib.batch.devices import visible_gpus
 from lt_lib.batch.engines import AttemptProcess
 from lt_lib.batch.identity import ID_LENGTH, digest_of, run_digest
@@ -29,8 +30,7 @@ def examine(place: Place | None = None) -> Iterator[tuple[str, bool, str]]:
         yield module, _has(module), "installed" if _has(module) else "missing: pip install 'lt-lib[batch]'"
     for module, purpose in _OPTIONAL.items():
         yield module, True, "installed" if _has(module) else f"not installed, needed {purpose}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield "processor", True, f"{cores} cores"
+    yield "processor", True, f"{available_cores()} cores"
     gpus = visible_gpus()
     yield "GPUs", True, ", ".join(gpus) or "none visible: runs that ask for one use the CPU"
     try:

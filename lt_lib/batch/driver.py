@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -17,8 +17,8 @@ from lt_lib.batch.engines import Engine, EngineError
 from lt_lib.batch.grid import FILLED
 from lt_lib.batch.outcomes import describe, final_failure, in_words
 from lt_lib.batch.place import HEARTBEAT, Claim, Place
-from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_text, write_pin
-from lt_lib.batch.states import survey
+from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_content, plan_text, write_pin
+from lt_lib.batch.states import run_name, survey
 
 DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -38,7 +38,6 @@ class Summary:
         done: runs done by this call, with seconds.
         failed: runs that failed, with the reason in words.
         left: runs that are neither.
-        duplicates: runs that another process published first.
         message: why the batch ended early, empty otherwise.
         seconds: wall time.
     """
@@ -48,7 +47,6 @@ class Summary:
     done: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
     message: str = ""
     seconds: float = 0.0
 
@@ -122,18 +120,13 @@ def make_task(plan: Plan, run: Run, place: Place, session: str, provenance: Mapp
     }
 
 
-def describe_run(run: Run, varied: Sequence[str]) -> str:
-    """A run by what sets it apart."""
-    settings = " ".join(f"{name}={run.parameters[name]}" for name in varied)
-    return f"{run.id} {settings}".rstrip()
-
-
 class _Drive:
     """The state of one call of `run_batch`; everything that matters is on disk as well."""
 
     def __init__(self, plan: Plan, place: Place, session: str, claim: Claim | None, say: Callable[[str], None]) -> None:
         self.plan, self.place, self.session, self.claim, self._say = plan, place, session, claim, say
-        self._said = time.monotonic()
+        # When a line was last said, the claim last renewed, and the engine started, from which the pace counts.
+        self._said = self._beaten = self._begin = time.monotonic()
         self.runs = {run.id: run for run in plan.runs}
         self.summary = Summary()
         self.pending: deque[str] = deque()
@@ -151,7 +144,7 @@ class _Drive:
             each = self.plan.grid.estimate
             self.say(f"{self.plan.grid.name}: {rest}" + (f"; expected {in_words(each)} per run" if each else ""))
             with _catching(self.signals):
-                self._work(make_engine, start)
+                self._work(make_engine)
         unsettled = {*self.pending, *self.in_flight, *(run for _, run in self.waiting)}
         # An attempt that was told to stop may have been about to publish.
         self.summary.left += [run for run in self.runs if run in unsettled and not self.place.run_folder(run).exists()]
@@ -161,11 +154,7 @@ class _Drive:
         return self.summary
 
     def _look(self) -> None:
-        plan = {
-            "runs": [{"id": run.id, "digest": run.digest, "parameters": run.parameters} for run in self.plan.runs],
-            "attempts": self.plan.grid.limits.attempts,
-        }
-        for state in survey(self.place, plan):
+        for state in survey(self.place, plan_content(self.plan)):
             if state.state == "done":
                 self.summary.cached.append(state.id)
             elif state.state == "failed":
@@ -178,41 +167,50 @@ class _Drive:
         if self.summary.failed:
             self.say(f"{len(self.summary.failed)} runs failed before; `lt-lib retry` lets them run again")
 
-    def _work(self, make_engine: Callable[[], Engine], start: float) -> None:
+    def _work(self, make_engine: Callable[[], Engine]) -> None:
         engine = make_engine()
         provenance = _provenance()
         self._begin = time.monotonic()
-        beat = 0.0
         try:
-            while self.pending or self.waiting or self.in_flight:
-                now = time.monotonic()
-                if self.claim is not None and now - beat > HEARTBEAT:
-                    self.claim.beat()
-                    beat = now
-                if self.signals and not self.stopping:
-                    self._stop(f"interrupted by {signal.Signals(self.signals[0]).name}", 128 + self.signals[0])
-                if self.stopping:
+            # Runs that have begun may finish, unless a signal says otherwise.
+            while self.in_flight or ((self.pending or self.waiting) and not self.stopping):
+                self._beat()
+                if self.signals:
+                    if not self.stopping:
+                        self._stop(f"interrupted by {signal.Signals(self.signals[0]).name}", 128 + self.signals[0])
                     break
                 self._submit(engine, provenance)
-                if now - self._said > _QUIET:
+                if time.monotonic() - self._said > _QUIET:
                     waiting = len(self.pending) + len(self.waiting)
                     self.say(f"{self._settled()} {len(self.in_flight)} in work, {waiting} waiting{self._left()}")
                 for run, report in engine.collect(0.2):
                     self.in_flight.discard(run)
                     self._settle(run, report)
-            if self.stopping and not self.signals:
-                self._drain(engine)
         except EngineError as error:
-            self.summary.exit_code, self.summary.message = NO_ENGINE, str(error)
+            if self.stopping:  # what stopped the batch stays the reason
+                self.summary.message += f"; {error}"
+            else:
+                self.summary.exit_code, self.summary.message = NO_ENGINE, str(error)
         finally:
             self._end(engine)
 
+    def _beat(self) -> None:
+        """Renew the claim of the grid now and then."""
+        now = time.monotonic()
+        if self.claim is not None and now - self._beaten > HEARTBEAT:
+            self._beaten = now
+            # Every run has its own claim. Without this one a second batch may start beside us, which costs nothing.
+            with suppress(Exception):
+                self.claim.beat()
+
     def _submit(self, engine: Engine, provenance: Mapping[str, Any]) -> None:
+        # Asked in every turn, also where nothing waits or may start: only so the engine sees that all workers are gone.
+        slots = engine.slots
         now = time.monotonic()
         ready = [run for moment, run in self.waiting if moment <= now]
         self.waiting = [(moment, run) for moment, run in self.waiting if moment > now]
         self.pending.extend(ready)
-        while self.pending and len(self.in_flight) < engine.slots:
+        while self.pending and len(self.in_flight) < slots and not self.stopping:
             run = self.pending.popleft()
             self.in_flight.add(run)
             engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, provenance))
@@ -220,10 +218,8 @@ class _Drive:
     def _settle(self, run: str, report: Mapping[str, Any]) -> None:
         kind = report["kind"]
         if kind == "done":
-            if report.get("cached") or report.get("duplicate"):
-                self.summary.duplicates.append(run)
             self.summary.done[run] = report.get("seconds", 0.0)
-            elsewhere = report.get("cached")
+            elsewhere = report.get("cached") or report.get("duplicate")
             self._progress("done", run, "by another batch" if elsewhere else f"in {report.get('seconds', 0.0):.1f} s")
         elif kind == "busy":
             self.waiting.append((time.monotonic() + _BUSY_PAUSE, run))
@@ -232,9 +228,11 @@ class _Drive:
             if not self.stopping:
                 self._stop(describe(report), STORAGE)
         elif kind == "interrupted":
-            # Slurm's time limit, or a preemption. Without a checkpoint the run would meet it again and again.
+            # Slurm's time limit, or a preemption. Without a checkpoint that the next attempt finds, wherever it runs,
+            # the run would meet it again and again.
             self.losses[run] = self.losses.get(run, 0) + 1
-            goes_on = any(parameter.name == "checkpoint" for parameter in self.plan.grid.notebook.parameters)
+            has_checkpoint = any(parameter.name == "checkpoint" for parameter in self.plan.grid.notebook.parameters)
+            goes_on = has_checkpoint and self.place.shares_work
             if goes_on or self.losses[run] < self.plan.grid.limits.attempts or self.signals:
                 self.pending.append(run)
             else:
@@ -266,13 +264,6 @@ class _Drive:
         self.stopping = True
         self.summary.message, self.summary.exit_code = message, code
         self.say(f"{message}; no further run is started")
-
-    def _drain(self, engine: Engine) -> None:
-        """Let the runs that have begun finish."""
-        while self.in_flight and not self.signals:
-            for run, report in engine.collect(0.2):
-                self.in_flight.discard(run)
-                self._settle(run, report)
 
     def _end(self, engine: Engine) -> None:
         """Close the engine; attempts that still run are told to end, and killed on a second signal."""
@@ -306,7 +297,7 @@ class _Drive:
         return f" - {in_words(left * elapsed / len(summary.done))} left" if summary.done and left else ""
 
     def _name(self, run: str) -> str:
-        return describe_run(self.runs[run], self.plan.grid.varied)
+        return run_name(self.runs[run], self.plan.grid.varied)
 
 
 @contextmanager

@@ -25,7 +25,11 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many attempts can run at once now."""
+        """How many attempts can run at once now; asked all the time, also while none shall start.
+
+        Raises:
+            EngineError: there has been no worker for too long.
+        """
 
     def submit(self, task: Mapping[str, Any]) -> None:
         """Start an attempt."""

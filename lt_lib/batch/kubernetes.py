@@ -1,6 +1,7 @@
 """A manifest for Kubernetes: pods that share a place, and need no scheduler but its claims."""
 
 import json
+import math
 from typing import Any
 
 
@@ -9,8 +10,9 @@ def manifest(
 ) -> str:
     """An indexed Job whose pods all work on one grid, each one run at a time.
 
-    A pod that is evicted is started again, and its run goes on from its checkpoint. A pod that ends because runs
-    failed, or because the grid has a fault, is not.
+    A pod that is evicted is started again. Its run goes on from its checkpoint where the place is on a volume; with a
+    place in an object store the checkpoint is lost with the pod, and the run begins anew. A pod that ends because runs
+    failed, or because the grid has a fault, is not started again.
 
     Args:
         name: of the grid.
@@ -28,7 +30,7 @@ def manifest(
     """
     resources: dict[str, Any] = {"cpu": str(cpus)}
     if gpus:
-        resources["nvidia.com/gpu"] = str(-int(-gpus // 1))
+        resources["nvidia.com/gpu"] = str(math.ceil(gpus))
     container: dict[str, Any] = {
         "name": "runs",
         "image": image,

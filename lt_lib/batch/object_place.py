@@ -2,7 +2,8 @@
 
 Attempts run on local disk, in a mirror of the place. A run is published by uploading its files under a name of its own,
 and then creating its manifest, which the store lets only one writer do; readers trust the manifest alone. Claims are
-objects too, created exclusively and taken over by comparing their tag.
+objects too, created exclusively and taken over by comparing their tag. Checkpoints stay in the mirror: a run goes on
+from its own only on the machine, and with the disk, that it began on.
 
 The store is spoken to by `obstore`, not by fsspec's file systems: a claim is taken over with "replace it if its tag is
 still this one", which obstore has as one call for every kind of store and fsspec has not. Of eight writers at once that
@@ -40,7 +41,9 @@ class ObjectClaim:
     token: str
 
     def beat(self) -> bool:
-        """See `lt_lib.batch.place.Claim`."""
+        """See `lt_lib.batch.place.Claim`. A store that fails raises its own error."""
+        from obstore.exceptions import PreconditionError
+
         try:
             text, tag, _ = _read(self.store, self.key)
             content = json.loads(text)
@@ -48,15 +51,22 @@ class ObjectClaim:
                 return False
             # Another content gives another tag, so a beat and a takeover cannot both succeed.
             beat = json.dumps(content | {"beat": secrets.token_hex(4)}).encode()
-            self.store.put(self.key, beat, mode={"e_tag": tag})
-        except (OSError, ValueError, KeyError, _store_error()):
+            try:
+                self.store.put(self.key, beat, mode={"e_tag": tag})
+            except PreconditionError:
+                # A takeover; or our own beat, whose answer was lost before it was sent again.
+                return bool(json.loads(_read(self.store, self.key)[0])["token"] == self.token)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
         return True
 
     def release(self) -> None:
         """See `lt_lib.batch.place.Claim`."""
-        if self.beat():
-            self.store.delete(self.key)
+        with contextlib.suppress(OSError, _store_error()):
+            # The store deletes on no condition. The beat makes the claim fresh, so only a process that is stopped right
+            # here for as long as a claim lasts can delete that of another.
+            if self.beat():
+                self.store.delete(self.key)
 
 
 class StopMark:
@@ -105,6 +115,11 @@ class ObjectPlace(Place):
     def location(self) -> str:
         """The address."""
         return self.address
+
+    @property
+    def shares_work(self) -> bool:
+        """No: the work folder lies in the mirror."""
+        return False
 
     @property
     def is_open(self) -> bool:
@@ -237,7 +252,14 @@ class ObjectPlace(Place):
         keys = [key for key in self._names("grids/") if key.endswith("/plan.json")]
         if not keys:
             raise ValueError(f"`place` must be a place that `lt-lib batch` has written to, got {self.address!r}.")
-        return [json.loads(bytes(self.store.get(key).bytes())) for key in keys]
+        found = []
+        for key in keys:
+            try:
+                found.append(json.loads(bytes(self.store.get(key).bytes())))
+            except (OSError, ValueError) as error:
+                address = f"{self.address}/{key}"
+                raise ValueError(f"`place` must hold readable plans, got {address!r}: {error}") from error
+        return found
 
     def save_report(self, name: str, file: str, content: str) -> None:
         """See `Place`."""

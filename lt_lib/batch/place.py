@@ -29,8 +29,8 @@ from lt_lib.batch.identity import run_digest
 from lt_lib.batch.processes import end_group, host_name, start_mark
 
 HEARTBEAT = 15.0
-# A holder on another machine counts as gone after this many missed beats.
-_MISSED_BEATS = 10
+# A holder on another machine counts as gone after this many seconds without a beat.
+CLAIM_LASTS = 10 * HEARTBEAT
 _TAKEOVER_SECONDS = 60.0
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 
@@ -47,22 +47,26 @@ class Claim:
     token: str
 
     def beat(self) -> bool:
-        """Show that the holder lives; False if the claim was lost."""
+        """Show that the holder lives; False if the claim was lost.
+
+        Raises:
+            OSError: the place does not answer, which says nothing about the claim.
+        """
         try:
             if not self._is_ours(self.path):
                 return False
             os.utime(self.path)
-        except OSError:
+        except FileNotFoundError:
             return False
         return True
 
     def release(self) -> None:
-        """Give the claim back, if it is still held."""
-        if not self.beat():
-            return
+        """Give the claim back, if it is still held. Where the place does not answer, it ends with this process."""
         # The claim may be taken over at any moment. What was moved to a name of our own, nobody can exchange any more.
         private = self.path.with_name(f".{self.path.name}.{self.token}.released")
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
+            if not self.beat():
+                return
             os.rename(self.path, private)
             if self._is_ours(private):
                 private.unlink()
@@ -90,6 +94,11 @@ class Place:
     def location(self) -> str:
         """What names this place to another process."""
         return str(self.folder)
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether an attempt on another machine finds what an earlier one left in the run's work folder."""
+        return True
 
     @property
     def is_open(self) -> bool:
@@ -389,7 +398,7 @@ def is_alive(holder: Mapping[str, Any], age: float) -> bool:
     """Whether the holder of a claim lives: on this machine its process decides, elsewhere the age of its last beat."""
     if holder["host"] == host_name():
         return bool(start_mark(int(holder["pid"])) == holder["mark"] != "")
-    return age < _MISSED_BEATS * HEARTBEAT
+    return age < CLAIM_LASTS
 
 
 def manifest_of(folder: Path, **fields: Any) -> dict[str, Any]:

@@ -96,8 +96,8 @@ def write_pin(plan: Plan, target: Path) -> None:
         raise ValueError("`grid` must not change while it is planned: its notebook or its sources were just edited.")
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan as JSON, for later readers who have no access to the sources."""
+def plan_content(plan: Plan) -> dict[str, Any]:
+    """The plan for readers who have no access to the sources, as `lt_lib.batch.place.Place.plans` gives it back."""
     grid = plan.grid
     content = {
         "version": 1,
@@ -116,4 +116,9 @@ def plan_text(plan: Plan) -> str:
         "estimate": grid.estimate,
         "runs": [{"id": run.id, "digest": run.digest, "parameters": dict(run.parameters)} for run in plan.runs],
     }
-    return json.dumps(content, ensure_ascii=True, allow_nan=False) + "\n"
+    return dict(json.loads(json.dumps(content, allow_nan=False)))
+
+
+def plan_text(plan: Plan) -> str:
+    """The content of a plan as JSON."""
+    return json.dumps(plan_content(plan), ensure_ascii=True, allow_nan=False) + "\n"

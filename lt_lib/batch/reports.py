@@ -10,7 +10,7 @@ from typing import Any
 
 from lt_lib.batch.outcomes import describe, in_words
 from lt_lib.batch.place import Place
-from lt_lib.batch.states import STATES, RunState, count_states, survey
+from lt_lib.batch.states import STATES, RunState, count_states, run_name, survey
 
 
 def status(place: Place) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def grid_status(place: Place, plan: Mapping[str, Any], states: Sequence[RunState
         "environments": len(environments),
         "running": running,
         "failed": [
-            {"run": name(state, plan["varied"]), "reason": state.reason}
+            {"run": run_name(state, plan["varied"]), "reason": state.reason}
             for state in states
             if state.state in ("failed", "damaged")
         ],
@@ -95,7 +95,7 @@ def failures_text(place: Place) -> str:
         for state in survey(place, plan):
             if state.state not in ("failed", "damaged"):
                 continue
-            lines.append(f"{plan['grid']} {name(state, plan['varied'])}")
+            lines.append(f"{plan['grid']} {run_name(state, plan['varied'])}")
             if state.state == "damaged":
                 lines.append(f"  damaged: {state.reason}")
                 continue
@@ -119,15 +119,9 @@ def write_reports(place: Place, plan: Mapping[str, Any]) -> None:
     place.save_report(plan["grid"], "report.html", _html(plan["grid"], summary, header, rows))
 
 
-def name(state: RunState, varied: Sequence[str]) -> str:
-    """A run by its id and by what sets it apart."""
-    settings = " ".join(f"{key}={state.parameters[key]}" for key in varied)
-    return f"{state.id} {settings}".rstrip()
-
-
 def _running(place: Place, state: RunState, varied: Sequence[str]) -> dict[str, Any]:
     """A running run: which attempt it is, for how long, where, and the age of its checkpoint, as far as seen here."""
-    found: dict[str, Any] = {"run": name(state, varied), "attempt": None, "host": None}
+    found: dict[str, Any] = {"run": run_name(state, varied), "attempt": None, "host": None}
     found |= {"seconds": None, "checkpoint_age": None}
     now = time.time()
     for folder in place.attempts(state.id)[-1:]:
@@ -171,7 +165,7 @@ def _time(seconds: float) -> str:
 
 def _slowest(place: Place, state: RunState, varied: Sequence[str]) -> dict[str, Any]:
     """The slowest run with its slowest code cell, counted from one."""
-    found = {"run": name(state, varied), "seconds": state.manifest["seconds"], "cell": None, "cell_seconds": None}
+    found = {"run": run_name(state, varied), "seconds": state.manifest["seconds"], "cell": None, "cell_seconds": None}
     try:
         cells = json.loads((place.run_folder(state.id) / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError):

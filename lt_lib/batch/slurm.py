@@ -13,6 +13,7 @@ better way: few jobs, each doing one run after the other.
 
 import contextlib
 import json
+import math
 import re
 import secrets
 import shlex
@@ -165,7 +166,7 @@ def job_script(base: Path, run: str, cpus: int, gpus: float, options: Sequence[s
         "--ntasks=1",
         f"--cpus-per-task={cpus}",
         f"--output={str(base).replace('%', '%%')}.log",
-        *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
+        *([f"--gres=gpu:{math.ceil(gpus)}"] if gpus else []),
         # The signal goes to the attempt itself, which then has time to end in order.
         "--signal=B:TERM@30",
         # What a node loses is sent in again by the driver; Slurm would do so a second time.
@@ -203,7 +204,7 @@ def array_script(
         f"--array=1-{jobs}",
         "--ntasks=1",
         f"--cpus-per-task={cpus}",
-        *([f"--gres=gpu:{-int(-gpus // 1)}"] if gpus else []),
+        *([f"--gres=gpu:{math.ceil(gpus)}"] if gpus else []),
         "--signal=B:TERM@30",
         "--requeue",
         "--open-mode=append",

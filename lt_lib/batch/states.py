@@ -1,11 +1,14 @@
 """Where every run of a plan stands, computed from the place alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lt_lib.batch.outcomes import describe, final_failure
 from lt_lib.batch.place import DamagedRun, Place
+
+if TYPE_CHECKING:
+    from lt_lib.batch.plan import Run
 
 STATES = ("done", "running", "failed", "damaged", "pending")
 
@@ -38,7 +41,7 @@ def survey(place: Place, plan: Mapping[str, Any], *, contents: bool = False) -> 
 
     Args:
         place: the place.
-        plan: one of `Place.plans()`.
+        plan: one of `Place.plans()`, or from `lt_lib.batch.plan.plan_content`.
         contents: also compare the digest of every published file.
 
     Returns:
@@ -68,6 +71,12 @@ def survey(place: Place, plan: Mapping[str, Any], *, contents: bool = False) -> 
         reason = describe(failure or last) if state != "running" and last else ""
         found.append(RunState(name, parameters, state, reason, outcome=failure or last, attempts=len(outcomes)))
     return found
+
+
+def run_name(run: "Run | RunState", varied: Sequence[str]) -> str:
+    """A run by its id and by what sets it apart."""
+    settings = " ".join(f"{name}={run.parameters[name]}" for name in varied)
+    return f"{run.id} {settings}".rstrip()
 
 
 def count_states(states: list[RunState]) -> dict[str, int]:

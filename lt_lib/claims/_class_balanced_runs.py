@@ -357,15 +357,15 @@ def stored_rows(profile: str, folder: str | os.PathLike[str] = "", *, normalizat
         normalization: of the weights, "batch" or "weights"; plain runs are among the rows of both.
 
     Returns:
-        Columns world, loss, beta, seed, error as `train_rows` has them, and validation_error: plain and class-balanced
-        runs only, empty when nothing has been measured.
+        Columns world, loss, beta, seed, error as `train_rows` has them, validation_error and number_format: plain and
+        class-balanced runs only, empty when nothing has been measured.
     """
     import pandas as pd
 
     rows = measured_rows(profile, folder)
     kept = [name for name, kind in _STORED_METHODS.items() if kind == normalization or not name.startswith("CB")]
     rows = with_worlds(rows[rows.method.isin(kept) & (rows.imbalance_type != "step")])
-    columns = ["world", "loss", "beta", "seed", "error", "validation_error"]
+    columns = ["world", "loss", "beta", "seed", "error", "validation_error", "number_format"]
     if rows.empty:
         return pd.DataFrame(columns=columns)
     held = rows["accuracy_validation"] if "accuracy_validation" in rows else np.nan

@@ -83,6 +83,8 @@ class Measured:
         rates: share of the pseudo-labels of each class that CReST keeps, `(classes,)`.
         schedule: largest deviation of the temperatures from their definition.
         cells: published accuracies, see `crest_tables.measure_table`.
+        teachers: gains of FixMatch over the labels alone that others measured, see `crest_tables.measure_teachers`.
+        chosen: whether the world was set so that FixMatch beats the labels alone; then it cannot say that it does.
         reduced: whether the runs are much shorter than those of the published table; then pseudo-labels may not have
             begun to help.
     """
@@ -93,6 +95,8 @@ class Measured:
     rates: Array
     schedule: float
     cells: Any
+    teachers: Array
+    chosen: bool = False
     reduced: bool = False
 
 
@@ -152,6 +156,8 @@ def measure_runs(
         rates=crest.inclusion_rates(ideal, config.alpha),
         schedule=schedule_deviation(temperature or crest.alignment_temperature),
         cells=crest_tables.measure_table("quick", np.random.default_rng(0)),
+        teachers=crest_tables.measure_teachers(),
+        chosen=True,
     )
 
 

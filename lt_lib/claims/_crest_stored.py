@@ -64,6 +64,7 @@ def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Measured:
         rates=crest.inclusion_rates(ideal, ALPHA),
         schedule=schedule_deviation(crest.alignment_temperature),
         cells=crest_tables.measure_table(profile, np.random.default_rng(0)),
+        teachers=crest_tables.measure_teachers(),
         reduced=profile == "small",
     )
 

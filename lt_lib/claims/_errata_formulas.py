@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_lib import counts, metrics
-from lt_lib.claims import class_balanced, class_gradients, crest_tables, effective_number, ldam_theory, long_tail
+from lt_lib.claims import class_balanced, class_gradients, effective_number, ldam_theory, long_tail
 from lt_lib.claims.batch_gradients import THREE_CLASSES, measure_gradient, tail_bias_gradient
 from lt_lib.claims.errata import Demonstration
 from lt_lib.theory import margins
@@ -46,7 +46,9 @@ def inverse_effective_number(sizes: npt.ArrayLike, beta: float) -> Array:
 
 def misses_first_rate(formula: Formula, _rng: np.random.Generator) -> float:
     """Distance of formula(N_10 / N_1, alpha) from the first rate, at ratio 100 and alpha 1/3."""
-    return abs(formula(0.01, 1 / 3) - crest_tables.sampling_rates(_cifar10_lt(), 1 / 3)[0])
+    from lt_lib.training.crest import inclusion_rates
+
+    return abs(formula(0.01, 1 / 3) - inclusion_rates(_cifar10_lt(), 1 / 3)[0])
 
 
 def lowest_focal(formula: Formula, rng: np.random.Generator) -> float:

@@ -1,12 +1,11 @@
 """Trainings behind the claims on LDAM-DRW in practice: paired seeds at the quick profile, stored rows at the others."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lt_lib.claims._tables import results_folder
 from lt_lib.claims.measured import measured_rows, recalls_by_count, with_worlds
 from lt_lib.claims.published import published
 
@@ -18,7 +17,7 @@ Trainer = Callable[[Sequence["RunConfig"]], "list[RunResult]"]
 # A pandas table. Its stubs cannot follow labels with several levels, so it is not checked further.
 Table = Any
 
-# Name in this notebook -> name in `lt_lib.recipes.METHODS`; the order of the published table, then ERM-DRW.
+# Name in this notebook -> name in `lt_lib.recipes.METHODS`; the order of the published table, then two more.
 METHODS = {
     "ERM": "ERM",
     "Focal": "Focal",
@@ -30,11 +29,15 @@ METHODS = {
     "LDAM-HG-DRS": "LDAM-HG-DRS",
     "M-DRW": "M-DRW",
     "LDAM-DRW": "LDAM-DRW",
-    "ERM-DRW": "DRW",
+    "DRW": "DRW",
     "LDAM-RW": "LDAM-RW",
 }
 TYPES = ("exponential", "step")
 FRACTIONS = (0.25, 0.5)  # further switches of the sweep, besides 0, 0.8 and never
+# Arms with a uniform margin, which the authors tuned, and the margins that are tried: (name, imbalance type).
+UNIFORM = (("M-DRW", "exponential"), ("M-DRW", "step"), ("uniform margin", "step"))
+MARGINS = (0.1, 0.2, 0.3, 0.5)
+TUNING_SEEDS = 3
 NUM_SEEDS = 10
 # A stage after the switch lasts some 45 steps here and 1,940 on CIFAR: with the papers' factor 0.01 it could not move
 # the weights, so the rate falls by 10 at each step. The step profile has twice the samples, hence half the epochs.
@@ -42,6 +45,9 @@ _WORLD: dict[str, Any] = {"n_max": 400, "imbalance_ratio": 100.0, "batch_size": 
 _EPOCHS = {"exponential": 16, "step": 8}
 # Epochs of the two-class runs: as the exponential runs, and a shorter length in which LDAM is not yet trained.
 REVIEW_EPOCHS = (16, 10)
+# Methods of which the three accuracies are compared, and how they are evaluated for it.
+SELECTED = ("ERM", "LDAM-DRW")
+_SELECTION: dict[str, Any] = {"evaluate_every": 2, "validation_per_class": 20}
 _REVIEWS = {"ERM": "ERM", "RS": "RS", "RW": "RW", "LDAM-DRW": "LDAM-DRW"}
 # The arm of row 85 that has no name of its own among `lt_lib.recipes.METHODS`.
 _UNIFORM = "loss=ldam, margin_rule=uniform"
@@ -62,17 +68,67 @@ def world_config(method: str, imbalance_type: str, **changes: Any) -> "RunConfig
     return preset("gaussian-quick", METHODS[method], **fields)
 
 
-def plan() -> "list[tuple[str, RunConfig]]":
-    """All (name, configuration) pairs of the notebook, seed 0."""
-    made = [(name, world_config(name, kind)) for kind in TYPES for name in METHODS]
-    made.append(("uniform margin", world_config("LDAM", "step", margin_rule="uniform")))
+def uniform_config(name: str, imbalance_type: str, margin: float, **changes: Any) -> "RunConfig":
+    """Configuration of an arm of `UNIFORM`; arguments as of `world_config`."""
+    method = "LDAM" if name == "uniform margin" else name
+    return world_config(method, imbalance_type, margin_rule="uniform", max_margin=margin, **changes)
+
+
+def tune_margins(train: Trainer) -> Table:
+    """Accuracy of every arm of `UNIFORM` on validation, by margin: 100 samples per class of those left undrawn.
+
+    Args:
+        train: such as `lt_lib.recipes.run_many`.
+
+    Returns:
+        Columns method, imbalance_type, margin, validation: per cent after the last epoch, mean over `TUNING_SEEDS`.
+    """
+    import pandas as pd
+
+    arms = [(*arm, margin) for arm in UNIFORM for margin in MARGINS]
+    configs = [
+        uniform_config(*arm, validation_per_class=100, seed=seed, split_seed=seed)
+        for arm in arms
+        for seed in range(TUNING_SEEDS)
+    ]
+    scores = [100 * result.curves["accuracy"]["validation"][-1] for result in train(configs)]
+    means = np.reshape(scores, (len(arms), TUNING_SEEDS)).mean(axis=1)
+    rows = [(*arm, float(mean)) for arm, mean in zip(arms, means, strict=True)]
+    return pd.DataFrame(rows, columns=["method", "imbalance_type", "margin", "validation"])
+
+
+def chosen_margins(tuned: Table) -> dict[tuple[str, str], float]:
+    """The margin with the best accuracy on validation for every arm of `UNIFORM`; of equal ones the smallest.
+
+    Args:
+        tuned: from `tune_margins`.
+    """
+    best = tuned.loc[tuned.groupby(["method", "imbalance_type"]).validation.idxmax()]
+    return {(row.method, row.imbalance_type): row.margin for row in best.itertuples()}
+
+
+def plan(margins: Mapping[tuple[str, str], float]) -> "list[tuple[str, RunConfig]]":
+    """All (name, configuration) pairs of the notebook, seed 0.
+
+    Plain training and LDAM-DRW under exponential imbalance are evaluated along the way and on a hold-out, which takes
+    no sample from the training set.
+
+    Args:
+        margins: uniform margin of each arm of `UNIFORM`.
+    """
+    made = [(name, world_config(name, kind)) for kind in TYPES for name in METHODS if name != "M-DRW"]
+    made = [
+        (name, config.changed(**_SELECTION) if config.imbalance_type == "exponential" and name in SELECTED else config)
+        for name, config in made
+    ]
+    made += [(name, uniform_config(name, kind, margins[name, kind])) for name, kind in UNIFORM]
     made += [
         (f"{name} at {fraction:g}", world_config(name, "exponential", defer_until=fraction))
-        for name in ("ERM-DRW", "LDAM-DRW")
+        for name in ("DRW", "LDAM-DRW")
         for fraction in FRACTIONS
     ]
     made.append(("CB RW, warm-up", world_config("CB RW", "step", warmup=0.25)))
-    for name in ("CB RW", "ERM-DRW"):
+    for name in ("CB RW", "DRW"):
         made.append((f"{name}, twice the rate", world_config(name, "exponential", learning_rate=0.1)))
         made.append(
             (f"{name}, twice the batch", world_config(name, "step", batch_size=128, epochs=16, evaluate_every=16))
@@ -88,10 +144,13 @@ def measure_runs(
     train: Trainer | None = None,
     folder: str | os.PathLike[str] = "",
 ) -> Measurements:
-    """The published tables and "runs": one row per training, errors in percent after the last epoch.
+    """The published tables, "runs": one row per training, errors in percent after the last epoch, and "tuned".
 
     Columns of "runs": method, imbalance_type, defer_until, seed, error, majority and minority (mean errors over the
-    five most and the five least frequent classes), recall_0 to recall_9.
+    five most and the five least frequent classes), recall_0 to recall_9, and last, validation and best on test
+    (accuracies in percent after the last epoch, chosen on validation where there is a hold-out, best on test). Uniform
+    margins are chosen on validation; "tuned" is what `tune_margins` found, and is absent at the other profiles, where
+    a uniform margin is what the run had.
 
     Args:
         profile: at "quick" the Gaussian world is trained; at the others the rows of `stored_runs` are taken.
@@ -106,10 +165,11 @@ def measure_runs(
         return {**measure_published(profile, rng), "runs": stored_runs(profile, folder)}
     from lt_lib.recipes import run_many
 
-    planned = [
-        (name, config.changed(seed=seed, split_seed=seed)) for name, config in plan() for seed in range(num_seeds)
-    ]
-    results = (train or run_many)([config for _, config in planned])
+    train = train or run_many
+    tuned = tune_margins(train)
+    made = plan(chosen_margins(tuned))
+    planned = [(name, config.changed(seed=seed, split_seed=seed)) for name, config in made for seed in range(num_seeds)]
+    results = train([config for _, config in planned])
     rows = []
     for (name, config), result in zip(planned, results, strict=True):
         recall = np.asarray(result.recall)
@@ -123,9 +183,12 @@ def measure_runs(
                 "majority": 100 * (1 - recall[:5].mean()),
                 "minority": 100 * (1 - recall[5:].mean()),
                 **{f"recall_{label}": float(value) for label, value in enumerate(recall)},
+                "last": 100 * result.accuracy_last,
+                "validation": 100 * (result.accuracy_validation or np.nan),
+                "best on test": 100 * result.accuracy_best_on_test,
             }
         )
-    return {**measure_published(profile, rng), "runs": pd.DataFrame(rows)}
+    return {**measure_published(profile, rng), "runs": pd.DataFrame(rows), "tuned": tuned}
 
 
 def stored_runs(profile: str, folder: str | os.PathLike[str] = "") -> Table:
@@ -233,35 +296,24 @@ def stored_reviews(profile: str, folder: str | os.PathLike[str] = "") -> Table:
         return pd.DataFrame(columns=["epochs", "method", "seed", "positive", "negative", "mean"])
     # In the library negative is class 0 and positive, which keeps all its reviews, class 1.
     negative, positive = (100 * (1 - rows[f"recall_{label}"].astype(float)) for label in (0, 1))
-    table = rows[["method", "seed"]].assign(positive=positive, negative=negative, mean=(positive + negative) / 2)
+    table = rows[["method", "seed", "number_format"]]
+    table = table.assign(positive=positive, negative=negative, mean=(positive + negative) / 2)
     # Tables of other notebooks have that column, this one may not.
     return table.assign(epochs=rows["epochs"].fillna(0).astype(int) if "epochs" in rows else 0)
 
 
-def measure_selection(*, num_seeds: int = NUM_SEEDS) -> Table:
-    """One training, three numbers: accuracy in percent after the last epoch, chosen on validation, best on test.
+def selection(runs: Table) -> Table:
+    """One training, three numbers, for the methods of `SELECTED` under exponential imbalance.
 
     Args:
-        num_seeds: seeds 0, 1, ... of subset and initial weights.
+        runs: from `measure_runs` at the quick profile.
 
     Returns:
-        Columns method, seed, last, validation, best on test.
+        Columns method, seed, last, validation, best on test: accuracy in percent after the last epoch, chosen on
+        validation, best on test.
     """
-    import pandas as pd
-
-    from lt_lib.recipes import run_many
-
-    names = ("ERM", "LDAM-DRW")
-    configs = [
-        world_config(name, "exponential", evaluate_every=2, validation_per_class=20, seed=seed, split_seed=seed)
-        for name in names
-        for seed in range(num_seeds)
-    ]
-    rows = []
-    for position, result in enumerate(run_many(configs)):
-        numbers = (result.accuracy_last, result.accuracy_validation, result.accuracy_best_on_test)
-        rows.append((names[position // num_seeds], result.config.seed, *(100 * float(x or 0) for x in numbers)))
-    return pd.DataFrame(rows, columns=["method", "seed", "last", "validation", "best on test"])
+    rows = runs[runs.method.isin(SELECTED) & (runs.imbalance_type == "exponential")]
+    return rows[["method", "seed", "last", "validation", "best on test"]].reset_index(drop=True)
 
 
 def values_of(table: Table, method: str, column: str = "error", **where: Any) -> np.ndarray:
@@ -279,17 +331,12 @@ def values_of(table: Table, method: str, column: str = "error", **where: Any) ->
 
 
 def image_rows(folder: str | os.PathLike[str] = "") -> Table:
-    """Measured rows of the real images, `cifar10-jpeg`: all tables `cifar10-jpeg-*.csv`, empty when there is none.
+    """Rows of `measured.measured_rows` from the tables `cifar10-jpeg-*.csv`, of any profile; none without a table.
 
     Args:
         folder: where the tables are; `results/` at the top of the source tree if empty.
     """
-    import pandas as pd
-
-    columns = ["model", "method", "imbalance_type", "imbalance_ratio", "seed", "accuracy_last", "accuracy_validation"]
-    place = results_folder(folder)
-    tables = [pd.read_csv(path, comment="#") for path in sorted(place.glob("cifar10-jpeg-*.csv"))]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=["dataset", "profile", *columns, "accuracy_best_on_test", "device"])
-    return pd.concat(tables, ignore_index=True)
+    rows = measured_rows(folder=folder)
+    names = ["model", "imbalance_type", "accuracy_validation", "accuracy_best_on_test", "device"]
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *names])))
+    return rows[rows["table"].astype(str).str.match(r"cifar10-jpeg-.*\.csv$")].reset_index(drop=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lt_lib.claims._ranks import rank_correlation
+from lt_lib.claims._ranks import rank_correlation, rank_correlations
 from lt_lib.claims.core import Judgement, worst
 from lt_lib.claims.rules import at_least, at_most, in_half_widths
 from lt_lib.theory import margins
@@ -23,6 +23,8 @@ NUM_SEPARATORS = 100
 BOUND_DIM = 20
 SEPARATIONS = (5.0, 6.0, 7.0, 8.0)
 SAMPLES = (20, 50, 100, 200)
+BOUND_DRAWS = 100
+RESAMPLES = 200
 DELTA = 0.05
 MARGIN_GRID = np.geomspace(0.01, 0.5, 10)
 LAST_DECADE = 100
@@ -221,27 +223,67 @@ def margin_bound(margin: float, num_samples: int, mean_square: float) -> float:
 def measure_bound_and_error(
     _profile: str, rng: np.random.Generator, *, bound: Callable[[float, int, float], float] = margin_bound
 ) -> dict[str, Array]:
-    """Mean bound and mean exact error of hard-margin separators, 10 draws per cell of samples times separation."""
-    rows = []
+    """Mean bound and mean exact error of hard-margin separators, `BOUND_DRAWS` per cell of samples times separation.
+
+    Args:
+        rng: source of randomness.
+        bound: of smallest margin, number of samples and mean squared norm.
+
+    Returns:
+        "separation", "samples", "bound" and "error", (cells,); "bound_again" and "error_again", the means over as many
+        draws picked with replacement, (`RESAMPLES`, cells): what other draws would have given.
+    """
+    cells, again = [], []
     for separation in SEPARATIONS:
         for num_samples in SAMPLES:
-            draws = []
-            for _ in range(10):
+            draws = np.empty((BOUND_DRAWS, 2))
+            for row in draws:
                 z = signed_gaussians(BOUND_DIM, separation, num_samples, rng)
                 w = hard_margin(z)
                 mean_square = float(np.mean(np.sum(z**2, axis=1)))
-                value = bound(float(np.min(z @ w)), num_samples, mean_square)
-                draws.append((value, gaussian_error(w, separation)))
-            rows.append((separation, num_samples, *np.mean(draws, axis=0)))
-    return dict(zip(("separation", "samples", "bound", "error"), np.array(rows).T, strict=True))
+                row[:] = bound(float(np.min(z @ w)), num_samples, mean_square), gaussian_error(w, separation)
+            cells.append((separation, num_samples, *draws.mean(axis=0)))
+            again.append(draws[rng.integers(BOUND_DRAWS, size=(RESAMPLES, BOUND_DRAWS))].mean(axis=1))
+    table = dict(zip(("separation", "samples", "bound", "error"), np.array(cells).T, strict=True))
+    bounds, errors = np.transpose(again, (2, 1, 0))
+    return table | {"bound_again": bounds, "error_again": errors}
 
 
-def judge_bound_and_error(measured: dict[str, Array]) -> Judgement:
-    """Row 86: rank correlation of bound and error over the cells."""
-    cells = len(measured["error"])
-    return at_least(
-        rank_correlation(measured["bound"], measured["error"]), 0.7, name=f"rank correlation over {cells} cells"
-    )
+def order_along_lines(bound: Array, error: Array, separation: Array) -> Array:
+    """Rank correlation of bound and error at each distance of the classes, where only the number of samples differs.
+
+    Args:
+        bound: shape (..., cells).
+        error: the same.
+        separation: distance of the classes in each cell, (cells,).
+
+    Returns:
+        Shape (..., distances).
+    """
+    lines = [separation == value for value in np.unique(separation)]
+    return np.stack([rank_correlations(bound[..., line], error[..., line]) for line in lines], axis=-1)
+
+
+def judge_bound_and_error(measured: dict[str, Array], *, threshold: float = 0.7) -> Judgement:
+    """Row 86: rank correlation of bound and error over the cells, and over those of equal distance, both high enough.
+
+    The distance of the classes alone orders the errors. The second half asks for what the bound says beyond it.
+    """
+    separation, samples = measured["separation"], measured["samples"]
+    pairs = [(measured[f"bound{end}"], measured[f"error{end}"]) for end in ("", "_again")]
+    lines = f"over {len(np.unique(samples))} sizes at equal distance, mean of {len(np.unique(separation))}"
+    orders = {
+        f"over all {len(samples)} cells": [rank_correlations(*pair) for pair in pairs],
+        lines: [order_along_lines(*pair, separation).mean(axis=-1) for pair in pairs],
+    }
+    parts = []
+    for name, (value, again) in orders.items():
+        low, high = (float(end) for end in np.quantile(again, (0.05, 0.95)))
+        verdict = "holds" if low >= threshold else "refuted" if high < threshold else "inconclusive"
+        text = f"rank correlation {name}, >= {threshold:g}, one-sided 95 %, {len(again)} resamples of the draws"
+        distance = in_half_widths(float(value) - threshold, (high - low) / 2)
+        parts.append(Judgement(verdict, float(value), low, high, text, distance=distance))
+    return worst(parts)
 
 
 # Row 87

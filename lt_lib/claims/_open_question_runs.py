@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lt_lib.models import StackedModel
     from lt_lib.training.pretraining import PretextTask
+    from lt_lib.training.stacked import MemberLoss
 
 Array = np.ndarray
 State = Mapping[str, "Tensor"]
@@ -451,7 +452,11 @@ def _record(runs: Runs, sets: _Sets, arms: Sequence[Arm], stack: StackedModel) -
 
 
 def feature_runs(
-    cells: Sequence[tuple[int, int]], *, seeds: Sequence[int] = range(NUM_SEEDS), steps: int = trainings.STEPS
+    cells: Sequence[tuple[int, int]],
+    *,
+    seeds: Sequence[int] = range(NUM_SEEDS),
+    steps: int = trainings.STEPS,
+    adjusted: bool = False,
 ) -> Array:
     """Balanced test error in percent of networks that learn the theory's two Gaussians from labels, `(seeds, cells)`.
 
@@ -459,15 +464,18 @@ def feature_runs(
         cells: samples of the wide, frequent class and of the narrow, rare one.
         seeds: of draws, weights and order.
         steps: updates of every network.
+        adjusted: whether the training prior is added to the logits, so that what is learned is free of it.
     """
     import torch
 
     from lt_lib import models, training
     from lt_lib.training.unequal import TrainingSet, fit_sets
 
-    loss_at = trainings.losses_for("CE", [np.ones(2)])[0]
     networks, sets = [], []
     for wide, narrow in cells:
+        loss_at = trainings.losses_for("CE", [np.ones(2)])[0]
+        if adjusted:
+            loss_at = _adjusted_loss(np.array([wide, narrow]) / (wide + narrow))
         for seed in seeds:
             inputs, targets = two_gaussians(wide, narrow, np.random.default_rng([4, seed]))
             networks.append(models.seeded(lambda: models.MLP(FEATURE_DIM, 2, hidden=trainings.HIDDEN), seed))
@@ -485,6 +493,20 @@ def feature_runs(
         guess = training.predict_stacked(stack, torch.from_numpy(test)).argmax(dim=2).numpy()
         errors.append(100 * (guess != truth).mean(axis=1))
     return np.concatenate(errors).reshape(len(cells), len(seeds)).T
+
+
+def _adjusted_loss(prior: Array) -> Callable[[int], MemberLoss]:
+    """Logit-adjusted loss as a function of the epoch; one object, hence one call for all seeds of a cell."""
+    import torch
+
+    from lt_lib import losses
+
+    shares = torch.from_numpy(prior)
+
+    def adjusted(logits: Tensor, targets: Tensor) -> Tensor:
+        return losses.logit_adjusted_loss(logits, targets, shares, reduction="none").mean(dim=-1)
+
+    return lambda _epoch: adjusted
 
 
 def two_gaussians(wide: int, narrow: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -18,6 +18,8 @@ NUM_SEEDS = 10
 WORLDS = ("gaussian", "gaussian:0.20", "gaussian:0.05")
 # A third of the preset's length, which leaves the tail of plain training unfitted, and all of it, which does not.
 EPOCHS, LONG_EPOCHS = 10, 30
+# About as many updates as in the short run above, and five times as many.
+FINE_EPOCHS = (12, 60)
 METHODS: dict[str, dict[str, Any]] = {
     "ERM": {},
     "RS sqrt": {"sampling": "sqrt"},
@@ -67,8 +69,8 @@ class Runs:
         return self.group_error(method, group) - self.group_error(method, group, "train")
 
     def train_error(self, method: str) -> Array:
-        """Share of all training samples that are misclassified, in percent, `(seeds,)`."""
-        return 100 * (1 - self.train_recall[method] @ self.class_counts / self.class_counts.sum())
+        """Balanced training error in percent, `(seeds,)`."""
+        return 100 * (1 - self.train_recall[method].mean(axis=1))
 
     def excess(self, method: str, reference: str) -> Array:
         """Balanced test error of `method` minus that of `reference`, in points, `(seeds,)`."""
@@ -212,15 +214,16 @@ def train_arms(arms: Sequence[Arm], dataset: Dataset, *, epoch_size: int) -> Arr
     if any(arm.config.sampling != "uniform" for arm in arms):
         names = sorted({arm.config.sampling for arm in arms})
         raise ValueError(f'`sampling` must be "uniform" in every arm, got {names}.')
-    sets = [
-        TrainingSet(
-            torch.from_numpy(np.asarray(arm.split.inputs)).double(),
-            torch.from_numpy(arm.split.targets),
-            build.build_loss(arm.config, np.bincount(arm.split.targets, minlength=dataset.num_classes), "cpu"),
-            torch.Generator().manual_seed(arm.config.seed),
-        )
-        for arm in arms
-    ]
+    losses: dict[Any, Any] = {}
+    sets = []
+    for arm in arms:
+        class_counts = np.bincount(arm.split.targets, minlength=dataset.num_classes)
+        # One loss for all seeds: neighbours that share it are computed in one call.
+        key = (arm.config.changed(seed=0, split_seed=0), tuple(class_counts))
+        if key not in losses:
+            losses[key] = build.build_loss(arm.config, class_counts, "cpu")
+        inputs, targets = torch.from_numpy(np.asarray(arm.split.inputs)).double(), torch.from_numpy(arm.split.targets)
+        sets.append(TrainingSet(inputs, targets, losses[key], torch.Generator().manual_seed(arm.config.seed)))
     shape = tuple(sets[0].inputs.shape[1:])
     stack = models.StackedModel([build.build_model(arm.config, shape, dataset.num_classes) for arm in arms]).double()
     fit_sets(

@@ -216,15 +216,18 @@ def class_cosines(vectors: Array, labels: npt.NDArray[np.int64]) -> tuple[float,
 
 
 def judge_gradient_share(measured: dict[str, dict[str, Array]]) -> Judgement:
-    """Row 64: averaged over the start and end of epoch 1, the head's gradient share is >= its data share - 5 points."""
-    parts = []
-    for part in measured.values():
-        data_share = part["counts"][:HEAD_CLASSES].sum() / part["counts"].sum()
-        early = part["share"][:2, :, :HEAD_CLASSES].sum(axis=2).mean(axis=0)
-        parts.append(positive_effect(100 * (early - data_share), minimum=-5, unit="points"))
-    return worst(
-        parts, threshold=f"early head share - data share > -5 points, one-sided 95% t, {worlds_in_words(measured)}"
-    )
+    """Row 64: the head has more than half of the gradient, averaged over all times from the start on, in every world.
+
+    The sentence says "most", and not "as much as its share of the samples"; that comparison is reported, not judged.
+    The share falls as training goes on, so the verdict is one on the epochs that are measured.
+    """
+    parts = [
+        positive_effect(100 * part["share"][..., :HEAD_CLASSES].sum(axis=2).mean(axis=0), minimum=50)
+        for part in measured.values()
+    ]
+    times = max(len(part["share"]) for part in measured.values()) - 1
+    words = f"% of the gradient of the {HEAD_CLASSES} largest classes, mean over epochs 0 to {times}"
+    return worst(parts, threshold=f"{words}, > 50, one-sided 95% t, {worlds_in_words(measured)}")
 
 
 def judge_similarity(measured: dict[str, dict[str, Array]]) -> Judgement:
@@ -242,8 +245,9 @@ CHECKS: tuple[Check, ...] = (
             64,
             "S2 L42",
             "E",
-            "Early in training the majority's share of the gradient is that of its samples, or more",
-            _IN_WORLDS,
+            "Gradient descent spends most of its updates on the majority",
+            "in the first six epochs (mean of seven times, the start and the end of each) more than half of the "
+            f"gradient is that of the {HEAD_CLASSES} largest of ten classes, {_IN_WORLDS}",
         ),
         measure_gradients,
         judge_gradient_share,

@@ -3,12 +3,14 @@
 Which of our methods stands for which published one is said once, in `method_names.csv`. A cell is judged only where
 data and protocol are the paper's: not on JPEG copies of a data set, not at reduced length, and not for a control that
 is longer than the published run, where the difference is given and nothing else. Orderings are judged wherever two
-seeds are paired of runs that differ in length as the printed ones do, and of equally long ones as a control.
+seeds are paired of runs that differ in length as the printed ones do, and of equally long ones as a control. Where the
+two runs of a seed differ in the number format, the difference is given and nothing is judged.
 """
 
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -27,6 +29,7 @@ from lt_lib.claims.measured import (
 )
 from lt_lib.claims.published import published, published_tables
 from lt_lib.claims.rules import positive_effect
+from lt_lib.metrics import paired_interval
 
 # A pandas table. Its stubs cannot follow rows picked by a mask, so it is not checked further.
 Table = Any
@@ -82,10 +85,10 @@ def compare(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = ()
 
     Returns:
         One row per cell and published metric: dataset, profile, model, method (with what else tells two cells apart),
-        imbalance_type, imbalance_ratio, metric, seeds, ours (mean), low and high (two-sided 95 % t interval over seeds,
-        cut to 0 to 100, NaN for one seed), published, table (where it is printed), difference (ours - published),
-        independent (smallest and largest error of re-runs by others and how many), verdict and why (reason where there
-        is no verdict).
+        imbalance_type, imbalance_ratio, metric, seeds (how many), by_seed (their errors), ours (the mean), low and high
+        (two-sided 95 % t interval over seeds, cut to 0 to 100, NaN for one seed), published, table (where it is
+        printed), difference (ours - published), independent (smallest and largest error of re-runs by others and how
+        many), verdict and why (reason where there is no verdict).
     """
     import pandas as pd
 
@@ -143,6 +146,28 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
                     found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1], pairing))
     columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table", "control"]
     return pd.DataFrame(found, columns=[*world, *columns])
+
+
+def judged_order(better: Table, worse: Table) -> tuple[Table, Judgement]:
+    """Paired differences of two cells in the claimed direction, and what they say.
+
+    Args:
+        better: rows of one cell, from `lt_lib.claims.measured.measured_rows`.
+        worse: rows of another.
+
+    Returns:
+        Points by which `better` is more accurate after the last epoch, by seed, and their judgement. Where too few
+        seeds are paired in one number format but enough in any, the differences are those, with their mean and bounds,
+        and the verdict is "not judged" because "number formats differ".
+    """
+    differences, every = (
+        100 * differences_by_seed(better, worse, "accuracy_last", any_format=mixed) for mixed in (False, True)
+    )
+    if len(differences) >= MINIMUM_PAIRS:
+        return differences, positive_effect(differences)
+    if len(every) >= MINIMUM_PAIRS:
+        return every, replace(positive_effect(every), verdict="not judged", why="number formats differ")
+    return every, Judgement("not judged", why=f"{len(every)} of {MINIMUM_PAIRS} pairs")
 
 
 def row_orders(folder: str | os.PathLike[str] = "") -> Table:
@@ -222,8 +247,8 @@ def costs(folder: str | os.PathLike[str] = "") -> Table:
 
 
 _COLUMNS = (
-    "dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "metric", "seeds", "ours", "low",
-    "high", "published", "table", "difference", "independent", "verdict", "why",
+    "dataset", "profile", "model", "method", "imbalance_type", "imbalance_ratio", "metric", "seeds", "by_seed", "ours",
+    "low", "high", "published", "table", "difference", "independent", "verdict", "why",
 )  # fmt: skip
 
 
@@ -367,15 +392,15 @@ def _compared(key: dict[str, Any], block: Table) -> list[tuple[Any, ...]]:
     lines = []
     found: list[tuple[str, dict[str, Any] | None]] = [*cells.items()]
     for metric, beside in found or [("top1_error_percent", None)]:
-        errors = 100 * (1 - block[_ERRORS[metric]].to_numpy(dtype=np.float64))
-        mean, half = float(errors.mean()), _half_width(errors)
-        low, high = np.clip((mean - half, mean + half), 0.0, 100.0).tolist()
+        errors = 100 * (1 - block.sort_values("seed")[_ERRORS[metric]].to_numpy(dtype=np.float64))
+        mean, low, high = paired_interval(errors, level=0.975) if len(errors) > 1 else (errors[0], np.nan, np.nan)
+        low, high = np.clip((low, high), 0.0, 100.0)
         printed = beside["error"] if beside else float("nan")
         verdict, why = _cell_verdict(key, errors, printed, beside["unlike"] if beside else "")
         lines.append(
             (
                 *(key[name] for name in ("dataset", "profile", "model")), _label(key), key["imbalance_type"],
-                key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), mean, low, high,
+                key["imbalance_ratio"], _NAMES.get(metric, "error"), len(errors), tuple(errors), mean, low, high,
                 printed, beside["table"] if beside else "", mean - printed, _independent(key), verdict, why,
             )
         )  # fmt: skip
@@ -414,14 +439,6 @@ def _last_model(key: dict[str, Any]) -> float:
     return student or float(key["total_epochs"]) - before
 
 
-def _half_width(errors: Any) -> float:
-    from scipy import stats
-
-    if len(errors) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / np.sqrt(len(errors)))
-
-
 def _cell_verdict(key: dict[str, Any], errors: Any, printed: float, unlike: str) -> tuple[str, str]:
     """Verdict on one cell, or the empty text and the reason why there is none."""
     if math.isnan(printed):
@@ -442,9 +459,5 @@ def _cell_verdict(key: dict[str, Any], errors: Any, printed: float, unlike: str)
 
 def _ordered(better: Table, worse: Table) -> tuple[Any, ...]:
     """Paired difference of two cells in the printed direction: pairs, mean, bounds, verdict, reason."""
-    differences = 100 * differences_by_seed(better, worse, "accuracy_last")
-    if len(differences) < MINIMUM_PAIRS:
-        outcome = Judgement("not judged", why=f"{len(differences)} of {MINIMUM_PAIRS} pairs")
-    else:
-        outcome = positive_effect(differences)
+    differences, outcome = judged_order(better, worse)
     return len(differences), outcome.statistic, outcome.low, outcome.high, outcome.verdict, outcome.why

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_lib import counts
-from lt_lib._checks import check_counts, check_fraction, check_real
 from lt_lib.claims.core import Check, Claim, Judgement, worst
 from lt_lib.claims.published import published
 from lt_lib.claims.rules import at_least, at_most
+from lt_lib.data.protocols import labelled_counts
 
 Array = npt.NDArray[np.float64]
 Table = Any  # a pandas table; its stubs cannot follow labels with several levels
@@ -20,51 +20,6 @@ ALPHAS = (0.0, 0.1, 1 / 3, 0.5, 1.0, 2.0, 5.0)
 # CIFAR-10-LT and CIFAR-100-LT as the table has them: largest class, classes, ratio.
 SETS = ((5000, 10, 50), (5000, 10, 100), (5000, 10, 200), (500, 100, 50), (500, 100, 100))
 FRACTIONS = (0.1, 0.3)
-
-
-def sampling_rates(class_counts: npt.ArrayLike, alpha: float) -> Array:
-    r"""Share of the pseudo-labels of each class that joins the next training set.
-
-    .. math:: \mu_l = \left(\frac{N_{L+1-l}}{N_1}\right)^{\alpha}, \qquad N_1 \ge N_2 \ge \dots \ge N_L
-
-    Status: exact. Source: Wei et al., CReST, CVPR 2021 (S0 L336-338). The released code takes :math:`1/\alpha` under
-    the name alpha (erratum E14). Limits: :math:`\alpha = 0` keeps everything, :math:`\alpha \to \infty` only the
-    rarest class.
-
-    Args:
-        class_counts: labelled samples per class, not increasing, all positive, shape (classes,).
-        alpha: exponent, >= 0.
-
-    Returns:
-        Rates in (0, 1], rising with rarity, shape (classes,).
-
-    Raises:
-        ValueError: counts that rise, a class without a sample, or a negative `alpha`.
-
-    Example:
-        >>> sampling_rates([100, 10, 1], 0.5).round(3)
-        array([0.1  , 0.316, 1.   ])
-    """
-    sizes = check_counts(class_counts, allow_empty_classes=False)
-    if np.any(np.diff(sizes) > 0):
-        raise ValueError(f"`class_counts` must not increase, got {sizes.tolist()}.")
-    return (sizes[::-1] / sizes[0]) ** check_real(alpha, "alpha", minimum=0.0)
-
-
-def labelled_counts(class_counts: npt.NDArray[np.int64], label_fraction: float) -> npt.NDArray[np.int64]:
-    r"""Labelled samples per class when a fraction of each class keeps its labels: :math:`\lceil \beta\, n_c \rceil`.
-
-    Args:
-        class_counts: shape (classes,).
-        label_fraction: in [0, 1].
-
-    Example:
-        >>> labelled_counts(np.array([5000, 231, 5]), 0.1).tolist()
-        [500, 24, 1]
-    """
-    share = check_fraction(label_fraction, "label_fraction")
-    # Rounded first: 0.3 * 10 is 3 and a bit in binary, which is no fourth sample.
-    return np.ceil(np.round(check_counts(class_counts) * share, 9)).astype(np.int64)
 
 
 def measure_split(_profile: str, _rng: np.random.Generator, *, split: Split = labelled_counts) -> list[dict[str, Any]]:
@@ -109,18 +64,21 @@ def judge_both_imbalanced(rows: list[dict[str, Any]]) -> Judgement:
     return at_most(round(largest, 9), 1.0, name="samples by which a class misses its share, largest,")
 
 
-def measure_rates(_profile: str, rng: np.random.Generator, *, rates: Rates = sampling_rates) -> dict[str, Any]:
+def measure_rates(_profile: str, rng: np.random.Generator, *, rates: Rates | None = None) -> dict[str, Any]:
     """The formula against its definition read index by index, the size of what it keeps, and its two ends.
 
     Args:
         rng: draws numbers of pseudo-labels per class.
-        rates: the formula. Replaced by wrong ones in tests.
+        rates: the formula; `lt_lib.training.crest.inclusion_rates` if None. Replaced by wrong ones in tests.
 
     Returns:
         "deviation": largest from the definition, and from the code's reciprocal flag on an ideal profile. "kept":
         (alphas, draws) sizes of the kept set, first column of alpha 0; "pool": (draws,) sizes of all pseudo-labels.
         "ends": deviations of the first and last rate at ten classes and ratio 100.
     """
+    from lt_lib.training.crest import inclusion_rates
+
+    rates = rates or inclusion_rates
     sizes = counts.exponential_counts(5000, 10, 100)
     ideal = np.array([1000, 100, 10, 1])
     apart = []
@@ -165,6 +123,19 @@ def measure_table(_profile: str, _rng: np.random.Generator, *, load: Callable[[s
     cells = load("crest").query("table == 'crest'").copy()
     cells["fraction"] = cells.setting.str.removeprefix("label_fraction=").astype(float)
     return cells.pivot(index="method", columns=["dataset", "fraction", "ratio"], values="value")
+
+
+def measure_teachers(*, load: Callable[[str], Table] = published) -> Array:
+    """Gain in points of FixMatch over the labels alone, one per setting in which others measured both.
+
+    Args:
+        load: where the cells come from. Replaced by altered ones in tests.
+    """
+    cells = load("independent")
+    where = ["source", "dataset", "ratio", "setting"]
+    cells = cells[cells.method.isin(["supervised", "fixmatch"]) & cells.setting.notna()]
+    both = cells.pivot(index=where, columns="method", values="value").dropna()
+    return (both["supervised"] - both["fixmatch"]).to_numpy(dtype=np.float64)
 
 
 def judge_monotone(table: Table) -> Judgement:

@@ -20,6 +20,8 @@ from lt_lib.claims.rules import positive_effect
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lt_lib.data import GaussianWorld
+
 Array = npt.NDArray[np.float64]
 SEPARATIONS = (0.5629, 1.0, 2.0, 3.5)  # the first is the world with Bayes error 20 %
 
@@ -138,8 +140,9 @@ def measure_separation(
         epochs: of training.
 
     Returns:
-        "separation" (points,); "long_tailed" and "balanced": errors in percent (points, seeds); "unseen" (seeds,):
-        clusters without a member in the long-tailed sample, at the largest separation, where the nearest mean tells.
+        "separation" (points,); "long_tailed", "balanced" and "withheld": errors in percent (points, seeds), the last
+        for the long tail with one cluster of the rarest class kept from the sample; "unseen" (seeds,): clusters without
+        a member in the long-tailed sample, at the largest separation, where the nearest mean tells.
     """
     import torch
 
@@ -159,7 +162,8 @@ def measure_separation(
         test = world.sample(200, np.random.default_rng([0, 2]))
         for seed in range(num_seeds):
             order = np.random.default_rng(seed).permutation(10)
-            for profile in (tail, even):
+            sources = ((world, tail), (world, even), (_without_one_cluster(world, order[-1]), tail))
+            for source, profile in sources:
                 members.append(
                     training.Member(
                         torch.arange(tail.sum()) + tail.sum() * len(splits),
@@ -167,10 +171,10 @@ def measure_separation(
                         torch.Generator().manual_seed(seed),
                     )
                 )
-                splits.append(world.sample(counts.permute_counts(profile, order), np.random.default_rng([seed, 1])))
+                splits.append(source.sample(counts.permute_counts(profile, order), np.random.default_rng([seed, 1])))
                 tests.append(test)
-            unseen.append(_unseen_clusters(world.means, np.asarray(splits[-2].inputs)))
-    networks = [models.seeded(lambda: models.MLP(32, 10), k // 2 % num_seeds) for k in range(len(splits))]
+            unseen.append(_unseen_clusters(world.means, np.asarray(splits[-3].inputs)))
+    networks = [models.seeded(lambda: models.MLP(32, 10), k // 3 % num_seeds) for k in range(len(splits))]
     stack = models.StackedModel(networks).double()
     training.fit_stacked(
         stack,
@@ -184,13 +188,21 @@ def measure_separation(
     with torch.no_grad():
         inputs = torch.from_numpy(np.stack([np.asarray(test.inputs) for test in tests])).double()
         wrong = stack(inputs).argmax(dim=2).numpy() != np.stack([test.targets for test in tests])
-    errors = 100 * wrong.mean(axis=1).reshape(len(separations), num_seeds, 2)
+    errors = 100 * wrong.mean(axis=1).reshape(len(separations), num_seeds, 3)
     return {
         "separation": np.array(separations),
         "long_tailed": errors[..., 0],
         "balanced": errors[..., 1],
+        "withheld": errors[..., 2],
         "unseen": np.array(unseen[-num_seeds:]),
     }
+
+
+def _without_one_cluster(world: "GaussianWorld", label: int) -> "GaussianWorld":
+    """The world in which whatever a class would draw from its first cluster comes from its second one."""
+    means = world.means.copy()
+    means[label, 0] = means[label, 1]
+    return replace(world, means=means)
 
 
 def _unseen_clusters(means: Array, inputs: Array) -> int:

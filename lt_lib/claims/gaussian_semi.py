@@ -4,6 +4,7 @@ Monte Carlo is granted four standard errors everywhere.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,9 @@ def judge_threshold(measured: dict[str, Array]) -> Judgement:
     """Row 110: the rule turns within a grid step of the best threshold and costs no more than 1e-6 over it."""
     distance = np.abs(measured["switch"] - measured["best"]) / measured["step"]
     cost = float(np.max(measured["error"] - measured["best_error"]))
-    return worst(
-        [
-            at_most(max(cost, 1e-6), 1e-6, name="error above the least, or 1e-6,"),
-            at_most(float(distance.max()), 1.5, name="grid steps to the minimiser"),
-        ]
-    )
+    steps = at_most(float(distance.max()), 1.5, name="grid steps from the best threshold of a world, at most,")
+    # Without a distance: of two costs near zero the rounding would decide which part is shown.
+    return worst([steps, replace(at_most(cost, 1e-6, name="error above the least"), distance=float("nan"))])
 
 
 # Row 111: the estimator
@@ -127,8 +125,8 @@ def estimator_reference(inputs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 def measure_estimator(
     _profile: str, rng: np.random.Generator, *, estimator: Callable[[Array, Array], float] = theory.estimate_theta
-) -> float:
-    """Largest deviation of an estimator from its definition over samples with groups of very unequal size.
+) -> Array:
+    """Deviation of an estimator from its definition on samples with groups of very unequal size `(samples,)`.
 
     Args:
         rng: source of randomness.
@@ -139,12 +137,14 @@ def measure_estimator(
         labels = rng.permutation(np.repeat([1, -1], [plus, minus]))
         inputs = 5.0 + labels + rng.standard_normal(plus + minus)
         deviations.append(abs(estimator(inputs, labels) - estimator_reference(inputs, labels)))
-    return float(max(deviations))
+    return np.array(deviations)
 
 
-def judge_estimator(deviation: float) -> Judgement:
-    """Row 111: equal to the definition within 1e-12."""
-    return at_most(max(deviation, 1e-12), 1e-12, name="deviation from the definition, or 1e-12 if smaller,")
+def judge_estimator(deviations: Array) -> Judgement:
+    """Row 111: equal to the definition within 1e-12 on every sample."""
+    # The deviation itself is what rounding leaves, and another number on every processor.
+    other = int(np.sum(~(deviations <= 1e-12)))
+    return at_most(other, 0, name=f"samples of {len(deviations)} more than 1e-12 off the definition")
 
 
 # Row 112: the theorem
@@ -253,11 +253,13 @@ def judge_theorem(measured: dict[str, Array]) -> Judgement:
     given = ~np.isnan(exact)
     allowed = ALLOWANCE * np.maximum(np.sqrt(bound * (1 - bound) / DRAWS), 1 / DRAWS)
     apart = standard_errors((sampled - exact)[given], (exact * (1 - exact))[given], DRAWS)
+    consistent = at_most(float(apart.max()), ALLOWANCE, name="standard errors between sampled and exact")
     return worst(
         [
             at_least(float(np.min((exact - bound)[given])), 0.0, name="exact coverage - bound"),
             at_least(float(np.min(sampled + allowed - bound)), 0.0, name="sampled coverage + 4 s.e. - bound"),
-            at_most(float(apart.max()), ALLOWANCE, name="standard errors between sampled and exact"),
+            # Without a distance, for the theorem's own number to be the one that is shown where all hold.
+            replace(consistent, distance=float("nan")),
         ]
     )
 

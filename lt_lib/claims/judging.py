@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lt_lib._checks import check_integer, check_known
+from lt_lib._cores import available_cores
 from lt_lib.claims._digest import code_digest
 from lt_lib.claims.core import Judgement
 from lt_lib.claims.errata import Demonstration, Erratum, errata, opposite
@@ -150,14 +151,6 @@ def _judge_erratum(erratum: Erratum, judged: dict[Any, Outcome], profile: str, s
         why = f"row {erratum.shown_by}, which shows it, {'was not judged' if shown is None else 'is broken'}"
         return Outcome(erratum, profile, Judgement("not judged", why=why))
     return Outcome(erratum, profile, opposite(shown.judgement), shown.digest)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def _results(

@@ -242,7 +242,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         Claim(
             86, "S2 L180-185", "T", "The test error under the training prior goes with sqrt(C/n) / smallest margin",
-            "rank correlation of bound and error over samples and separations >= 0.7",
+            "rank correlation of bound and error over samples and separations, and over samples alone, >= 0.7",
         ),
         worlds.measure_bound_and_error, worlds.judge_bound_and_error,
     ),

@@ -1,12 +1,15 @@
 """Rows of measured runs: the tables of `results/`, and differences between runs that share a seed.
 
 A check that trains at the quick profile reads these rows at the others and hands them to the same rule. Two paired
-seeds are the least on which anything is judged; every rule prints how many there were.
+seeds are the least on which anything is judged; every rule prints how many there were. A pair is two runs of one seed
+in one number format: between bfloat16 and float32 more differs than the method.
 """
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +40,8 @@ def measured_rows(profile: str = "", folder: str | os.PathLike[str] = "") -> Tab
 
     Returns:
         One row per run that has an accuracy, with the name of its file in column "table". What a table has no column
-        for is NaN; columns model, imbalance_type, loss, beta and gamma are always there. So is n_max, the size of the
+        for is NaN; columns model, imbalance_type, loss, beta and gamma are always there. So is number_format, such as
+        "bfloat16", where a JSON file of the table's name says it of the run, else NaN. And n_max, the size of the
         largest class that was asked for, and it is always a number: 0 says as many samples as every class has, which
         is also what the full size of a CIFAR class becomes, and what a table says that has no such column, because
         those tables were made before there was a choice. A run that stands in two tables, the same configuration on the
@@ -48,19 +52,29 @@ def measured_rows(profile: str = "", folder: str | os.PathLike[str] = "") -> Tab
     """
     import pandas as pd
 
-    optional = ("table", "model", "imbalance_type", "loss", "beta", "gamma")
+    optional = ("table", "model", "imbalance_type", "loss", "beta", "gamma", "number_format")
     parts = []
     for path in sorted(results_folder(folder).glob("*.csv")):
         table = pd.read_csv(path, comment="#")
         if set(SHARED_COLUMNS) <= set(table.columns):
             # A run of a grid that is not done has a line without results.
             kept = table[table["accuracy_last"].notna() & ((table["profile"] == profile) | (not profile))]
-            parts.append(pd.concat([kept, pd.Series(path.name, kept.index, name="table")], axis=1))
+            formats = pd.Series(_number_formats(path, kept), kept.index, name="number_format", dtype=object)
+            parts.append(pd.concat([kept, pd.Series(path.name, kept.index, name="table"), formats], axis=1))
     parts = [part.dropna(axis=1, how="all") for part in parts if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*SHARED_COLUMNS])
     rows = _once(rows.reindex(columns=list(dict.fromkeys([*rows.columns, *optional]))))
     # A new frame: with a hundred classes, one more column in the old one would be slow.
     return rows.copy().assign(n_max=_sizes(rows))
+
+
+def _number_formats(path: Path, rows: Table) -> list[str | None]:
+    """Number format of every run by the provenance beside its table; None where that does not say."""
+    provenance = path.with_suffix(".json")
+    if "config_hash" not in rows or not provenance.exists():
+        return [None] * len(rows)
+    known = json.loads(provenance.read_text(encoding="utf-8"))
+    return [known.get(key, {}).get("precision") for key in rows["config_hash"]]
 
 
 def original(dataset: str) -> str:
@@ -174,13 +188,32 @@ def size_in_words(n_max: float) -> str:
     return f", {n_max:g} in the largest class" if n_max else ""
 
 
-def differences_by_seed(rows: Table, others: Table, column: str = "error") -> Table:
+def shared_seeds(rows: Table, others: Table, *, any_format: bool = False) -> list[Any]:
+    """Seeds that two sets of rows have in one number format, in their order; what is not known differs from nothing.
+
+    Args:
+        rows: of one configuration.
+        others: of another one.
+        any_format: also the seeds of which the two runs differ in the number format.
+    """
+    one, other = (
+        dict(zip(side["seed"], side["number_format"] if "number_format" in side else [None] * len(side), strict=True))
+        for side in (rows, others)
+    )
+    formats = {
+        seed: {name for name in (one[seed], other[seed]) if isinstance(name, str)} for seed in one if seed in other
+    }
+    return [seed for seed in sorted(formats) if any_format or len(formats[seed]) < 2]
+
+
+def differences_by_seed(rows: Table, others: Table, column: str = "error", *, any_format: bool = False) -> Table:
     """A column of some rows minus that of others, by seed, for the seeds that both have, in their order.
 
     Args:
         rows: of one configuration.
         others: of another one.
         column: what is compared.
+        any_format: as in `shared_seeds`; what comes of it is described, never judged.
 
     Raises:
         ValueError: a seed occurs twice (then the rows are of more than one configuration).
@@ -190,11 +223,12 @@ def differences_by_seed(rows: Table, others: Table, column: str = "error") -> Ta
         if side["seed"].duplicated().any():
             raise ValueError(f"`{name}` must hold every seed once, got {side['method'].iloc[0]!r} with one twice.")
         sides.append(side.set_index("seed")[column].astype(float))
-    return (sides[0] - sides[1]).dropna().sort_index()
+    differences = (sides[0] - sides[1]).dropna().sort_index()
+    return differences[differences.index.isin(shared_seeds(rows, others, any_format=any_format))]
 
 
 def paired_differences(table: Table, method: str, reference: str, column: str = "error") -> dict[str, Array]:
-    """Values of `reference` minus those of `method`, by world, for the seeds that both have there.
+    """Values of `reference` minus those of `method`, by world, for the seeds that both have there in one number format.
 
     Args:
         table: columns method, seed and `column`, and "world" where there is more than one.
@@ -218,7 +252,7 @@ def paired_differences(table: Table, method: str, reference: str, column: str = 
     return found
 
 
-def lacking(first: str, second: str, where: str, pairs: int = 0) -> Judgement:
+def lacking(first: str, second: str, where: str, pairs: int = 0, mixed: int = 0) -> Judgement:
     """The judgement that too few pairs have been measured.
 
     Args:
@@ -226,20 +260,24 @@ def lacking(first: str, second: str, where: str, pairs: int = 0) -> Judgement:
         second: what it would be compared with.
         where: setting, for the reader.
         pairs: how many pairs there are.
+        mixed: how many seeds there are besides whose two runs differ in the number format.
 
-    Example:
+    Examples:
         >>> lacking("LDAM", "ERM", "at step", 1).why
         'needs 2 paired seeds of LDAM and ERM at step; there is 1'
+        >>> lacking("LDAM", "ERM", "at step", mixed=2).why
+        'needs 2 paired seeds of LDAM and ERM at step; there are none (number formats differ in 2)'
     """
     there = f"there {'is' if pairs == 1 else 'are'} {pairs or 'none'}"
+    there += f" (number formats differ in {mixed})" if mixed else ""
     return Judgement("not judged", why=f"needs {MINIMUM_PAIRS} paired seeds of {first} and {second} {where}; {there}")
 
 
-def number_of_pairs(table: Table, method: str, reference: str) -> int:
-    """Seeds that two methods share in the world where they share most."""
+def number_of_pairs(table: Table, method: str, reference: str, *, any_format: bool = False) -> int:
+    """Seeds that two methods share, see `shared_seeds`, in the world where they share most."""
     groups = table.groupby("world") if "world" in table else [("", table)]
-    seeds = [[set(rows.seed[rows.method == name]) for name in (method, reference)] for _, rows in groups]
-    return max((len(one & other) for one, other in seeds), default=0)
+    sides = [[rows[rows.method == name] for name in (method, reference)] for _, rows in groups]
+    return max((len(shared_seeds(*pair, any_format=any_format)) for pair in sides), default=0)
 
 
 def together(parts: Iterable[Judgement]) -> Judgement:

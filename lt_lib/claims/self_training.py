@@ -10,7 +10,9 @@ updates than its base model, and the more the larger the pool. Rows 107, 108 and
 therefore judged twice: the whole rule, every setting of it, over the base models and over the labels alone with as many
 updates as both models together. They are inconclusive where the two verdicts differ and where such a control of any
 setting lacks. Rows 115, 117 and 118 compare final models whose pools are equally large, so that no control is needed.
-Rows on the published table are judged on its cells and on our runs: cells can refute, a small world alone cannot.
+Rows on printed numbers (107, 108 and 117 to 119) are judged on them and on our runs: printed cells can refute, a small
+world alone cannot. A printed difference smaller than that of two runs of one cell decides nothing in rows 118 and 119.
+In row 117 an order of pools counts as it is printed, however close the cells, and refutes only if wrong by as much.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 
 from lt_lib.claims import _self_training_runs as trainings
 from lt_lib.claims import _self_training_stored as measured_runs
+from lt_lib.claims._printed import printed_difference, printed_order
 from lt_lib.claims._ranks import rank_correlation
 from lt_lib.claims._self_training_runs import Array, Runs, Setting
 from lt_lib.claims.core import Check, Claim, Judgement, worst
@@ -36,10 +39,16 @@ AMOUNTS = (0.5, 1.0, 5.0, 10.0)
 OMEGAS = (0.0, 0.25, 0.5, 1.0, 2.0)
 RELEVANCES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 POOL_RATIOS = (1.0, 25.0, 50.0, 100.0)  # of the relevant part, at 60 % relevance
-LENGTHS = (0.5, 1.0, 2.0)
+BETWEEN_RATIOS = (5.0, 10.0)  # read too where they were measured
+# 6: as many updates as a student has that passes over labels and pool as often as its teacher over the labels.
+LENGTHS = (0.5, 1.0, 2.0, 6.0)
+BALANCED_LENGTHS = (1.0, 6.0)
 # What confirms or not, at twice the updates: two cells of the table, and the ends of the claimed ranges.
 LONG_TABLE = (Setting(length=2.0), Setting(pool_ratio=100.0, length=2.0))
-LONG_RELEVANT = Setting(relevance=0.8, length=2.0)
+LONG_RELEVANT = {
+    "CE": (Setting(relevance=0.8, length=2.0),),
+    "LDAM-DRW": tuple(Setting("LDAM-DRW", relevance=end, length=2.0) for end in (0.4, 0.8)),
+}
 LONG_MIXED = Setting(relevance=0.6, pool_ratio=25.0, length=2.0)
 TWICE, EQUAL_LENGTH = "at twice the updates", "over labels alone with as many updates"
 # What no measured row holds, however many there are.
@@ -48,7 +57,7 @@ NO_RANDOM = "measured rows hold no pools drawn at random"
 RANDOM_POOLS = 4  # per seed
 TWICE_LABELLED = Setting(labelled=2.0)
 # Pools of the same imbalance for two labelled sets, which the published table does not have.
-SAME_POOLS = (Setting(ratio=100.0, pool_ratio=20.0), Setting(ratio=10.0, pool_ratio=20.0))
+SAME_POOLS = tuple(Setting(loss, ratio, pool_ratio=20.0) for loss in trainings.LOSSES for ratio in (100.0, 10.0))
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,14 @@ class Training:
     Attributes:
         runs: every setting of the sections below, with base models.
         printed: published error in percent of each setting of the table, base ones too.
+        sweep: published gain in points by size of the pool.
         clustering: balanced error in percent of k-means on the default pool, `(seeds,)`; None where not measured.
         equal_updates: whether base and final models have equally many updates, so that omega 0 is the base model.
     """
 
     runs: Runs
     printed: dict[Setting, float]
+    sweep: dict[float, float]
     clustering: Array | None = None
     equal_updates: bool = True
 
@@ -98,14 +109,30 @@ def omega_settings() -> list[Setting]:
     return [Setting(omega=omega) for omega in OMEGAS]
 
 
+def printed_sweep() -> dict[float, float]:
+    """Published gain in points by size of the pool, at the default ratios: appendix E.3, quoted by a reader."""
+    cells = published("value_of_labels").query("table == 'value_of_labels_amount'")
+    alone = printed_errors()[DEFAULT.base]
+    return {
+        float(str(name).removeprefix("amount=")): alone - float(value)
+        for name, value in cells[["setting", "value"]].itertuples(index=False)
+    }
+
+
 def relevance_settings(loss: str = "CE") -> list[Setting]:
     """Pools of different relevance; one without relevant samples has no imbalance."""
     return [Setting(loss, relevance=share, pool_ratio=50.0 if share else 1.0) for share in RELEVANCES]
 
 
-def mixed_pool_settings() -> list[Setting]:
+def mixed_pool_settings(ratios: Sequence[float] = POOL_RATIOS) -> list[Setting]:
     """Pools with 60 % relevant samples of different imbalance."""
-    return [Setting(relevance=0.6, pool_ratio=ratio) for ratio in POOL_RATIOS]
+    return [Setting(relevance=0.6, pool_ratio=ratio) for ratio in ratios]
+
+
+def measured_mixed_pools(runs: Runs) -> list[Setting]:
+    """The same with those in between, as far as they were measured, in order."""
+    between = [each for each in mixed_pool_settings(BETWEEN_RATIOS) if each in runs.recall]
+    return sorted([*mixed_pool_settings(), *between], key=lambda each: each.pool_ratio)
 
 
 def random_settings() -> list[Setting]:
@@ -114,8 +141,9 @@ def random_settings() -> list[Setting]:
 
 
 def length_settings() -> list[Setting]:
-    """More and fewer updates, for the base model and for the final one."""
-    return [Setting(length=length) for length in LENGTHS]
+    """More and fewer updates, for the base model and for the final one: as imbalanced a pool, and a balanced one."""
+    as_labels = [Setting(length=length) for length in LENGTHS]
+    return [*as_labels, *(Setting(pool_ratio=1.0, length=length) for length in BALANCED_LENGTHS)]
 
 
 def measure_training(profile: str, rng: np.random.Generator, folder: str = "") -> Training | None:
@@ -128,23 +156,25 @@ def measure_training(profile: str, rng: np.random.Generator, folder: str = "") -
     """
     if profile != "quick":
         runs = measured_runs.stored_runs(profile, folder)
-        return None if runs is None else Training(runs, printed_errors(), equal_updates=False)
-    parts = [*TABLE, *amount_settings(), *omega_settings(), *mixed_pool_settings()]
+        return None if runs is None else Training(runs, printed_errors(), printed_sweep(), equal_updates=False)
+    parts = [*TABLE, *amount_settings(), *omega_settings(), *mixed_pool_settings(POOL_RATIOS + BETWEEN_RATIOS)]
     parts += [each for loss in trainings.LOSSES for each in relevance_settings(loss)]
     parts += [*random_settings(), *length_settings(), *SAME_POOLS, TWICE_LABELLED]
-    parts += [*LONG_TABLE, LONG_RELEVANT, LONG_MIXED]
+    parts += [*LONG_TABLE, *(each for longer in LONG_RELEVANT.values() for each in longer), LONG_MIXED]
     features = [DEFAULT.base, DEFAULT, Setting(pool_ratio=1.0)]
     runs = trainings.run_settings(list(dict.fromkeys(parts)), features=features)
-    return Training(runs, printed_errors(), trainings.kmeans_error(DEFAULT))
+    return Training(runs, printed_errors(), printed_sweep(), trainings.kmeans_error(DEFAULT))
 
 
 def judge_value(training: Training) -> Judgement:
     """Self-training beats the labels alone, and it beats clustering the pool without labels."""
     if training.clustering is None:
         return Judgement("not judged", why=NO_CLUSTERING)
-    gain = confirmed(training, positive_effect(training.runs.gain(DEFAULT), unit="points"), LONG_TABLE[:1])
+    unit = f"points (labels alone - self-trained, {name_of(DEFAULT)})"
+    gain = confirmed(training, positive_effect(training.runs.gain(DEFAULT), unit=unit), LONG_TABLE[:1])
     over_clusters = training.clustering - training.runs.error(DEFAULT)
-    return worst([gain, positive_effect(over_clusters, unit="points")])
+    unit = f"points (clustering - self-trained, {name_of(DEFAULT)})"
+    return worst([gain, positive_effect(over_clusters, unit=unit)])
 
 
 def judge_table(training: Training) -> Judgement:
@@ -157,9 +187,10 @@ def judge_table(training: Training) -> Judgement:
 
 
 def _of_table(runs: Runs) -> Judgement:
-    cells = [positive_effect(runs.gain(setting), unit="points") for setting in TABLE]
+    cells = [positive_effect(runs.gain(setting), unit=f"points of gain ({name_of(setting)})") for setting in TABLE]
     middle = [runs.gain(setting) for setting in TABLE if (setting.loss, setting.ratio) == ("CE", 50.0)]
-    return worst([*cells, positive_effect(np.mean(middle, axis=0), minimum=3.0, unit="points")])
+    unit = "points of gain (CE, rho = 50, mean of the pools)"
+    return worst([*cells, positive_effect(np.mean(middle, axis=0), minimum=3.0, unit=unit)])
 
 
 def judge_signs(training: Training) -> Judgement:
@@ -179,7 +210,8 @@ def judge_features(training: Training) -> Judgement:
     if DEFAULT not in training.runs.silhouette:
         return Judgement("not judged", why=NO_FEATURES)
     values = training.runs.silhouette
-    return positive_effect(tail(values[DEFAULT] - values[DEFAULT.base]), unit="of silhouette")
+    unit = f"of silhouette (rarest third, self-trained - labels alone, {name_of(DEFAULT)})"
+    return positive_effect(tail(values[DEFAULT] - values[DEFAULT.base]), unit=unit)
 
 
 def judge_omega(training: Training) -> Judgement:
@@ -190,8 +222,11 @@ def judge_omega(training: Training) -> Judgement:
     """
     runs, nothing = training.runs, Setting(omega=0.0)
     tried = [Setting(omega=omega) for omega in OMEGAS if omega > 0]
-    gains = [runs.error(nothing) - runs.error(setting) for setting in tried]
-    each = [positive_effect(gain, unit="points", level=1 - 0.05 / len(tried)) for gain in gains]
+    each = []
+    for setting in tried:
+        unit = f"points (omega 0 - omega {setting.omega:g}, the best tried, CE, rho = rho_U = 50)"
+        better = runs.error(nothing) - runs.error(setting)
+        each.append(positive_effect(better, unit=unit, level=1 - 0.05 / len(tried)))
     best = max(each, key=lambda part: part.statistic)
     if not training.equal_updates:
         return best
@@ -200,35 +235,83 @@ def judge_omega(training: Training) -> Judgement:
 
 
 def judge_pool_balance(training: Training) -> Judgement:
-    """With cross entropy the error rises with the pool's ratio: in rank and, paired, on a logarithmic scale."""
+    """The error rises with the pool's ratio, for both losses: in rank and, paired, on a logarithmic scale.
+
+    Ours also from a balanced pool to one of ratio 20, where both were measured: one is not in the table at ratio 100.
+    """
     in_print, parts = [], []
-    for ratio in trainings.RATIOS:
-        cells = trainings.table_settings(("CE",), (ratio,))
-        x = [setting.pool_ratio for setting in cells]
-        in_print.append(
-            at_least(rank_correlation(x, [training.printed[s] for s in cells]), 0.8, name="printed Spearman")
-        )
-        rank = rank_correlation(x, [float(training.runs.error(setting).mean()) for setting in cells])
-        parts += [at_least(rank, 0.8, name="Spearman"), positive_effect(log_slope(training.runs, cells), unit="slope")]
+    for loss, ratio in [(loss, ratio) for loss in trainings.LOSSES for ratio in trainings.RATIOS]:
+        cells, where = trainings.table_settings((loss,), (ratio,)), f"{loss}, rho = {ratio:g}"
+        in_print.append(printed_order([training.printed[setting] for setting in cells], where))
+        errors = [float(training.runs.error(setting).mean()) for setting in cells]
+        rank = rank_correlation([setting.pool_ratio for setting in cells], errors)
+        parts.append(at_least(rank, 0.8, name=f"Spearman of pool ratio and error, {where},"))
+        unit = f"points of error per factor e of the pool's ratio ({where})"
+        parts.append(positive_effect(log_slope(training.runs, cells), unit=unit))
+        if not training.lacks([Setting(loss, ratio, pool_ratio=20.0)]):
+            unit = f"points (error at pool ratio 20 less at 1, {where})"
+            parts.append(positive_effect(reaction(training.runs, loss, ratio), unit=unit))
     return published_and_ours(worst(in_print), worst(parts))
 
 
 def judge_spread(training: Training) -> Judgement:
-    """The error spreads less over the pools at ratio 10 than at 100, for both losses, in print and in our runs."""
+    """Both losses: the printed error spreads less over the pools at ratio 10 than at 100; ours over the same pools.
+
+    A spread has no sign: of ours the sizes are compared. Each side is one-sided 97.5 %, not 95 %, because the signs of
+    the two reactions are read off the same runs.
+    """
     in_print, parts = [], []
     for loss in trainings.LOSSES:
-        printed = [
-            np.ptp([training.printed[s] for s in trainings.table_settings((loss,), (r,))]) for r in (100.0, 10.0)
-        ]
-        in_print.append(at_least(float(printed[0] - printed[1]), 0.0, name=f"printed spread at 100 less at 10, {loss}"))
-        wide, narrow = (spread(training.runs, loss, ratio) for ratio in (100.0, 10.0))
-        parts.append(positive_effect(wide - narrow, unit="points"))
+        wide, narrow = (
+            float(np.ptp([training.printed[s] for s in trainings.table_settings((loss,), (r,))])) for r in (100.0, 10.0)
+        )
+        in_print.append(printed_difference(wide - narrow, f"printed spread at 100 less at 10, {loss},"))
+        unit = f"points (size of the error at pool ratio 20 less that at 1: labels at 100 - labels at 10, {loss})"
+        parts.append(positive_effect(excess_reaction(training.runs, loss), unit=unit, level=0.975))
     return published_and_ours(worst(in_print), worst(parts))
 
 
+def reaction(runs: Runs, loss: str, ratio: float) -> Array:
+    """Error with a pool of ratio 20 less that with a balanced one, in points, `(seeds,)`.
+
+    Args:
+        runs: trained models.
+        loss: one of the two losses.
+        ratio: of the labelled set.
+    """
+    return runs.error(Setting(loss, ratio, pool_ratio=20.0)) - runs.error(Setting(loss, ratio, pool_ratio=1.0))
+
+
+def excess_reaction(runs: Runs, loss: str) -> Array:
+    r"""By how much labels at ratio 100 react more than labels at 10, in size, in points, `(seeds,)`.
+
+    The mean is :math:`|\bar r_{100}| - |\bar r_{10}|`: each reaction :math:`r` is multiplied by the sign of the mean
+    over the seeds. The mean of the seeds' own sizes would count their noise as a reaction.
+
+    Args:
+        runs: trained models.
+        loss: one of the two losses.
+    """
+    wide, narrow = (reaction(runs, loss, ratio) for ratio in (100.0, 10.0))
+    return np.sign(wide.mean()) * wide - np.sign(narrow.mean()) * narrow
+
+
 def judge_amount(training: Training) -> Judgement:
-    """The gain rises from each amount to the next, and the gain per unit of pool falls."""
-    return at_equal_length(training, amount_settings(), _of_amounts)
+    """The gain rises with the amount, and the gain per unit of pool falls, in print and in our runs.
+
+    Ours from each amount to the next; printed, which are single runs, from the smallest amount to the largest: the
+    rise, and by how much the smallest pool gains more than its share of what the largest one gains.
+    """
+    small, large = min(training.sweep), max(training.sweep)
+    first, last = training.sweep[small], training.sweep[large]
+    share = f"printed gain at x {small:g} less {small / large:g} of that at x {large:g}"
+    in_print = worst(
+        [
+            printed_difference(last - first, f"printed gain at x {large:g} less at x {small:g}"),
+            printed_difference(first - last * small / large, share),
+        ]
+    )
+    return published_and_ours(in_print, at_equal_length(training, amount_settings(), _of_amounts))
 
 
 def _of_amounts(runs: Runs) -> Judgement:
@@ -236,14 +319,17 @@ def _of_amounts(runs: Runs) -> Judgement:
     pairs = list(zip(AMOUNTS, gains, strict=True))
     parts = []
     for (small, first), (large, second) in zip(pairs[:-1], pairs[1:], strict=True):
-        parts.append(positive_effect(second - first, unit="points"))
-        parts.append(positive_effect(first / small - second / large, unit="points per unit"))
+        unit = f"points of gain (pool x {large:g} - pool x {small:g}, CE, rho = rho_U = 50)"
+        parts.append(positive_effect(second - first, unit=unit))
+        unit = f"points of gain per labelled set of pool (pool x {small:g} - pool x {large:g}, CE, rho = rho_U = 50)"
+        parts.append(positive_effect(first / small - second / large, unit=unit))
     return worst(parts)
 
 
 def judge_labelled(training: Training) -> Judgement:
     """Not a row of its own: the gain is larger with twice the labelled samples, the pool growing with them."""
-    return positive_effect(training.runs.gain(TWICE_LABELLED) - training.runs.gain(DEFAULT), unit="points")
+    unit = "points of gain (twice the labels - the labels, CE, rho = rho_U = 50)"
+    return positive_effect(training.runs.gain(TWICE_LABELLED) - training.runs.gain(DEFAULT), unit=unit)
 
 
 def judge_classes(training: Training) -> Judgement:
@@ -255,35 +341,60 @@ def judge_classes(training: Training) -> Judgement:
 
 
 def _of_classes(gains: Array) -> Judgement:
-    share = at_least(float(np.mean(gains.mean(axis=0) >= 0)), 0.8, name="share of classes")
-    return worst([share, positive_effect(tail(gains) - head(gains), unit="points")])
+    share = at_least(float(np.mean(gains.mean(axis=0) >= 0)), 0.8, name="share of classes that do not lose")
+    unit = f"points of gain (rarest third - most frequent third, {name_of(DEFAULT)})"
+    return worst([share, positive_effect(tail(gains) - head(gains), unit=unit)])
+
+
+def judge_threshold(training: Training) -> Judgement:
+    """Row 121: the rule for each loss with which a fully relevant pool pays; without one nothing is decided."""
+    measured = [loss for loss in trainings.LOSSES if not training.lacks(relevance_settings(loss))]
+    parts = {loss: judge_relevance(training, loss) for loss in measured}
+    paying = [part for loss, part in parts.items() if _pays(training.runs, loss)]
+    return worst(paying) if paying else next(iter(parts.values()))
 
 
 def judge_relevance(training: Training, loss: str = "CE") -> Judgement:
-    """Self-training starts to pay at a relevance in [0.4, 0.8]; the row is judged with cross entropy."""
+    """Self-training starts to pay at a relevance in [0.4, 0.8]; inconclusive where a fully relevant pool does not pay.
+
+    Args:
+        training: all runs.
+        loss: one of the two losses.
+    """
     settings = relevance_settings(loss)
 
     def crossing_in_range(runs: Runs) -> Judgement:
         gains = np.stack([runs.gain(setting) for setting in settings], axis=1)
-        return judge_crossing(np.array(RELEVANCES), gains, 0.4, 0.8, "relevance")
+        found = judge_crossing(np.array(RELEVANCES), gains, 0.4, 0.8, f"relevance ({loss})")
+        if not _pays(runs, loss):
+            text = f"{found.threshold}; a fully relevant pool does not gain"
+            return replace(found, verdict="inconclusive", threshold=text)
+        return found
 
     found = at_equal_length(training, settings, crossing_in_range)
-    return confirmed(training, found, [LONG_RELEVANT] if loss == "CE" else [])
+    return confirmed(training, found, LONG_RELEVANT[loss])
+
+
+def _pays(runs: Runs, loss: str) -> bool:
+    """Whether the pool gains when all of it is relevant."""
+    return positive_effect(runs.gain(Setting(loss))).verdict == "holds"
 
 
 def judge_mixed_pool(training: Training) -> Judgement:
     """At 60 % relevance the error rises with the pool's ratio; the gain ends between half and twice the ratio."""
-    cells = mixed_pool_settings()
+    cells = measured_mixed_pools(training.runs)
     found = at_equal_length(training, cells, _of_mixed_pools)
-    return worst(
-        [positive_effect(log_slope(training.runs, cells), unit="slope"), confirmed(training, found, [LONG_MIXED])]
-    )
+    unit = "points of error per factor e of the pool's ratio (CE, rho = 50, 60 % relevant)"
+    rising = positive_effect(log_slope(training.runs, cells), unit=unit)
+    return worst([rising, confirmed(training, found, [LONG_MIXED])])
 
 
 def _of_mixed_pools(runs: Runs) -> Judgement:
-    gains = np.stack([runs.gain(setting) for setting in mixed_pool_settings()], axis=1)
+    cells = measured_mixed_pools(runs)
+    gains = np.stack([runs.gain(setting) for setting in cells], axis=1)
     # The gain falls with the ratio; a falling curve is a rising one read from the right.
-    found = judge_crossing(-np.log(POOL_RATIOS)[::-1], gains[:, ::-1], -np.log(100.0), -np.log(25.0), "ratio")
+    x = -np.log([setting.pool_ratio for setting in cells])[::-1]
+    found = judge_crossing(x, gains[:, ::-1], -np.log(100.0), -np.log(25.0), "ratio")
     where, low, high = np.exp([-found.statistic, -found.high, -found.low])
     return replace(found, statistic=float(where), low=float(low), high=float(high), threshold="rho_U in [25, 100]")
 
@@ -410,6 +521,18 @@ def tail(values: Array) -> Array:
     return values[..., -(values.shape[-1] // 3) :].mean(axis=-1)
 
 
+def name_of(setting: Setting) -> str:
+    """Loss and ratios of a setting in words.
+
+    Example:
+        >>> name_of(Setting("LDAM-DRW", 10.0, pool_ratio=1.0))
+        'LDAM-DRW, rho = 10, rho_U = 1'
+    """
+    same = setting.ratio == setting.pool_ratio
+    ratios = f"rho = rho_U = {setting.ratio:g}" if same else f"rho = {setting.ratio:g}, rho_U = {setting.pool_ratio:g}"
+    return f"{setting.loss}, {ratios}"
+
+
 def spread(runs: Runs, loss: str, ratio: float) -> Array:
     """Largest minus smallest error over the four pools of the table, in points, `(seeds,)`."""
     return np.ptp([runs.error(setting) for setting in trainings.table_settings((loss,), (ratio,))], axis=0)
@@ -518,22 +641,25 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         Claim(115, "S3 L119", "E", "Self-training minimises the labelled loss plus omega times the pseudo-labelled "
-              "loss.", "omega = 0 is plain training; some omega > 0 is better"),
+              "loss.", "omega = 0 is plain training; and it pays: some omega > 0 is better than omega = 0"),
         _MEASURE, _stored(omega_settings(), judge_omega), _ALL, recorded=True,
     ),
     Check(
         Claim(117, "S3 L125", "E", "The more balanced the pool, the larger the gain.",
-              "cross entropy: Spearman of pool ratio and error >= 0.8 and a rising error, at every ratio"),
+              "both losses, every ratio: Spearman of pool ratio and error >= 0.8, in print refuted only if wrong by "
+              "1.5 points; ours: and a rising error, from a pool of ratio 1 to one of 20 too, where measured"),
         _MEASURE, _stored(TABLE, judge_pool_balance), _ALL, recorded=True,
     ),
     Check(
         Claim(118, "S3 L126", "E", "The more balanced the labelled data, the less the pool's imbalance matters.",
-              "smaller spread over pools at ratio 10 than at 100, both losses"),
-        _MEASURE, _stored(TABLE, judge_spread), _ALL, recorded=True,
+              "both losses, labels at ratio 10 against 100: a printed spread smaller by 1.5 points; ours: the error "
+              "differs less, in size, between a pool of ratio 1 and one of 20"),
+        _MEASURE, _stored([*TABLE, *SAME_POOLS], judge_spread), _ALL, recorded=True,
     ),
     Check(
         Claim(119, "S3 L127", "E", "More unlabelled, or more labelled, data bring more gain, with diminishing returns.",
-              "gain rises and gain per sample falls with the pool; the labelled part is tested apart"),
+              "gain rises and gain per sample falls with the pool: in print from the smallest pool to the largest, by "
+              "1.5 points; ours at every step; the labelled part is tested apart"),
         _MEASURE, _stored(amount_settings(), judge_amount), _ALL, recorded=True,
     ),
     Check(
@@ -543,8 +669,9 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         Claim(121, "S3 L134", "E", "At least some 60 % of the pool must be relevant for it to help.",
-              "the gain crosses zero at a relevance in [0.4, 0.8]"),
-        _MEASURE, _stored(relevance_settings(), judge_relevance), _ALL, recorded=True,
+              "with every loss for which a fully relevant pool gains: the gain crosses zero at a relevance in "
+              "[0.4, 0.8]"),
+        _MEASURE, _stored(relevance_settings(), judge_threshold), _ALL, recorded=True,
     ),
     Check(
         Claim(122, "S3 L135", "E", "With 60 % relevance the pool's ratio must not exceed that of the labelled data.",

@@ -6,15 +6,13 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from lt_lib._paths import source_tree
+from lt_lib._paths import source_tree, whole_file, write_whole
 from lt_lib.data.base import Dataset, Split, array_hash, missing_data
 
 PREFIX = "folder:"
@@ -208,8 +206,8 @@ def _read_cache(cache: Path, tree: ImageTree) -> np.ndarray | None:
     try:
         manifest = json.loads(manifest_file.read_text())
         tree_digest, array_file, expected = manifest["tree"], cache / manifest["array"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(manifest_file, "its manifest cannot be read") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(manifest_file, f"its manifest cannot be read ({error})") from error
     if tree_digest != tree.digest:
         return None
     try:
@@ -230,21 +228,9 @@ def _write_cache(cache: Path, tree: ImageTree, images: np.ndarray) -> None:
     cache.mkdir(exist_ok=True)
     array_name = f"images-{tree.digest[:16]}.npy"
     manifest: dict[str, Any] = {"tree": tree.digest, "array": array_name, "sha256": array_hash(images)}
-    _write_atomically(cache / array_name, lambda stream: np.save(stream, images, allow_pickle=False))
-    _write_atomically(cache / MANIFEST, lambda stream: stream.write(json.dumps(manifest, indent=1).encode()))
+    with whole_file(cache / array_name) as stream:
+        np.save(stream, images, allow_pickle=False)
+    write_whole(cache / MANIFEST, json.dumps(manifest, indent=1))
     for old in cache.glob("images-*.npy"):
         if old.name != array_name:
             old.unlink()
-
-
-def _write_atomically(target: Path, write: Callable[[IO[bytes]], object]) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lt_lib._checks import check_fraction, check_integer, check_real
+from lt_lib._checks import check_fraction, check_integer, check_known, check_real
 
 OPERATIONS = (
     "autocontrast", "equalize", "posterize", "solarize", "color", "contrast", "brightness", "identity", "invert",
@@ -255,8 +255,7 @@ def apply_operation(name: str, images: Tensor, level: Tensor, sign: Tensor | Non
     Raises:
         ValueError: unknown `name`.
     """
-    if name not in OPERATIONS:
-        raise ValueError(f"`name` must be one of {OPERATIONS}, got {name!r}.")
+    check_known(name, "name", OPERATIONS)
     if name == "identity":
         return images.clone()
     if name in _GEOMETRIC:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_real
+from lt_lib._checks import check_integer, check_known, check_real
 
 
 class CosineHead(nn.Module):
@@ -59,15 +59,14 @@ def make_head(kind: str, in_features: int, num_classes: int) -> nn.Module:
     Raises:
         ValueError: `kind` is neither of the two, or a size is out of range.
     """
+    check_known(kind, "kind", ("linear", "cosine"))
     if kind == "cosine":
         return CosineHead(in_features, num_classes)
-    if kind == "linear":
-        _check_sizes(in_features, num_classes)
-        head = nn.Linear(in_features, num_classes)
-        nn.init.kaiming_normal_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-    raise ValueError(f"`kind` must be 'linear' or 'cosine', got {kind!r}.")
+    _check_sizes(in_features, num_classes)
+    head = nn.Linear(in_features, num_classes)
+    nn.init.kaiming_normal_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _check_sizes(in_features: int, num_classes: int) -> None:
@@ -121,10 +120,9 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_on: str = "
 def split_by_decay(named: Mapping[str, nn.Parameter], weight_decay: float, decay_on: str) -> list[dict]:
     """Optimiser groups for named parameters, the last layer's bias being `head.bias`; see `parameter_groups`."""
     check_real(weight_decay, "weight_decay", minimum=0.0)
+    check_known(decay_on, "decay_on", ("all", "all_but_head_bias", "head_bias_only"))
     if decay_on == "all":
         return [{"params": list(named.values()), "weight_decay": weight_decay}]
-    if decay_on not in ("all_but_head_bias", "head_bias_only"):
-        raise ValueError(f"`decay_on` must be 'all', 'all_but_head_bias' or 'head_bias_only', got {decay_on!r}.")
     if "head.bias" not in named:
         raise ValueError(f"`decay_on={decay_on!r}` needs a model whose `head` has a bias, got none.")
     rest = [value for name, value in named.items() if name != "head.bias"]

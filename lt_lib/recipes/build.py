@@ -1,7 +1,7 @@
 """From names to objects: data on the device, model, loss, schedules. Nothing else turns a name into these."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,19 @@ def build_problem(
         prepare=normalised if config.augment else lambda stored: stored,
         input_shape=tuple(test[0].shape[1:]),
         data_hash=subset.hash,
+    )
+
+
+def unaugmented(problem: Problem) -> Problem:
+    """The problem with its training inputs as the model expects them, by the same operations as in training."""
+    if problem.augment is None:
+        return problem
+    return replace(
+        problem,
+        train=problem.prepare(problem.train),
+        augment=None,
+        store=lambda inputs: problem.prepare(problem.store(inputs)),
+        prepare=lambda stored: stored,
     )
 
 

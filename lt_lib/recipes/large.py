@@ -19,7 +19,7 @@ from lt_lib.data.streaming import ImageStream
 from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.large_config import SCHEDULES, LargeConfig
-from lt_lib.recipes.result import versions
+from lt_lib.recipes.result import read_result, selected_accuracy, versions
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,13 @@ def load_large_result(folder: str | os.PathLike) -> LargeResult:
     Raises:
         ValueError: `result.json` is missing or damaged.
     """
-    path = Path(folder) / "result.json"
-    try:
-        content = json.loads(path.read_text())
+
+    def make(content: dict[str, Any]) -> LargeResult:
         values = {name: value for name, value in content.items() if name not in {"method", "config_hash", "row"}}
         values["config"] = LargeConfig(**values["config"])
         return LargeResult(**values)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
+
+    return read_result(folder, make)
 
 
 def run_large(
@@ -301,15 +300,12 @@ def _result(
     precision: str,
 ) -> LargeResult:
     scores = history.accuracy["test"]
-    selected = None
-    if "validation" in history.accuracy:
-        selected = scores[int(np.argmax(history.accuracy["validation"]))]
     return LargeResult(
         config=config,
         class_counts=files.class_counts.tolist(),
         test_counts=hits.samples.tolist(),
         accuracy_last=hits.accuracy,
-        accuracy_validation=selected,
+        accuracy_validation=selected_accuracy(history.accuracy),
         accuracy_best_on_test=max(scores),
         top5_last=hits.top5_accuracy,
         mean_recall_last=hits.mean_recall,

@@ -1,6 +1,5 @@
 """`run_pretrain(config)`: pre-train without labels, transfer, train, and perhaps choose a new classifier."""
 
-import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,9 +16,8 @@ from lt_lib.recipes import build
 from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
-from lt_lib.recipes.result import RunResult
-from lt_lib.recipes.run import _result
-from lt_lib.training.loop import Order
+from lt_lib.recipes.result import RunResult, read_result
+from lt_lib.recipes.run import train_and_measure
 from lt_lib.training.pretraining import View, crop_and_jitter, shift_and_noise
 
 PRETEXTS = ("none", "rotation", "jigsaw", "autoencoder", "simsiam")
@@ -196,7 +194,7 @@ def run_pretrain(
     place = str(fabric.device)
     dataset = dataset or build.load_dataset(config)
     problem = build.build_problem(config, place, dataset)
-    plain = problem if problem.augment is None else build.build_problem(replace(config, augment=False), place, dataset)
+    plain = build.unaugmented(problem)
     if len(problem.input_shape) != 3:
         raise ValueError(f"`dataset` must hold images for pre-training, got vectors in {config.dataset!r}.")
     identity = f"{config.hash()}-{problem.data_hash}"
@@ -206,21 +204,23 @@ def run_pretrain(
     curves: dict[str, Any] = {}
     score, seconds = None, 0.0
     if config.pretext != "none":
-        task, network, history = _pretrain(config, problem, dataset, fabric, checkpoint, identity, progress)
+        task, network, history = learn_pretext(config, problem, dataset, fabric, checkpoint, identity, progress)
         carry_over(config.pretext, network, model)
         curves, seconds = dict(vars(history)), history.seconds
         if config.pretext != "simsiam" or problem.augment is None:
             rng = torch.Generator(place).manual_seed(config.seed)
             score = float(training.pretext_score(network.to(dtype), problem.test[0][:1000], task, rng))
     probe = _probe_accuracy(model, config, plain)
-    trained = _train(config, model, problem, plain, fabric, checkpoint, identity, progress, device, precision)
+    trained = train_and_measure(
+        config, model, problem, fabric, labelled=plain, checkpoint=checkpoint, identity=identity, progress=progress
+    )
     chosen: dict[str, Any] = {}
     if config.classifier != "head":
         trained, chosen = _with_classifier(config, model, plain, trained)
     return PretrainResult(trained, curves, score, probe, chosen, seconds + trained.seconds)
 
 
-def _pretrain(
+def learn_pretext(
     config: PretrainConfig,
     problem: build.Problem,
     dataset: data.Dataset,
@@ -313,62 +313,6 @@ def _pretrain_rate(config: PretrainConfig) -> Any:
     return lambda epoch: base * 0.5 * (1 + float(np.cos(np.pi * epoch / epochs)))
 
 
-def _train(
-    config: RunConfig,
-    model: nn.Module,
-    problem: build.Problem,
-    plain: build.Problem,
-    fabric: Any,
-    checkpoint: str | Path | None,
-    identity: str,
-    progress: bool,
-    device: str,
-    precision: str,
-    order_at: Order | None = None,
-) -> RunResult:
-    """Training from the weights that `model` has; the same steps as `lt_lib.recipes.run`.
-
-    `problem` is what is trained on, `plain` the labelled set as the model expects it. An order of its own replaces the
-    one that the configuration describes.
-    """
-    evaluation = {"test": problem.test}
-    if problem.validation is not None:
-        evaluation["validation"] = problem.validation
-    history = training.fit(
-        model,
-        problem.train,
-        problem.train_targets,
-        loss_at=build.build_loss(config, problem.class_counts, str(fabric.device)),
-        learning_rate_at=build.build_learning_rate(config),
-        epochs=config.epochs,
-        rng=torch.Generator(str(fabric.device)).manual_seed(config.seed),
-        batch_size=config.batch_size,
-        momentum=config.momentum,
-        make_optimizer=build.build_optimizer(config),
-        parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
-        order_at=order_at or build.build_order(config, problem.train_targets, problem.class_counts),
-        augment=problem.augment,
-        evaluation=evaluation,
-        evaluate_every=config.evaluate_every,
-        fabric=fabric,
-        checkpoint=checkpoint,
-        identity=identity,
-        progress=progress,
-    )
-    with fabric.autocast():
-        test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], plain.train))
-    return _result(
-        config,
-        plain.class_counts,
-        history,
-        test=(test_logits, problem.test[1]),
-        train=(train_logits, plain.train_targets),
-        device=device,
-        precision=precision,
-        data_hash=problem.data_hash,
-    )
-
-
 def _features(model: nn.Module, inputs: Tensor, targets: Tensor) -> training.FeatureSet:
     return training.FeatureSet(training.extract_features(model, inputs), targets)
 
@@ -425,17 +369,12 @@ def load_pretrain_result(folder: str | os.PathLike) -> PretrainResult:
     Raises:
         ValueError: `result.json` is missing or damaged.
     """
-    path = Path(folder) / "result.json"
-    try:
-        content = json.loads(path.read_text())
+
+    def make(content: dict[str, Any]) -> PretrainResult:
         config = PretrainConfig(**content["config"])
         names = {field.name for field in fields(RunResult)} - {"config", "seconds", "test_logits"}
         own = {field.name: content[field.name] for field in fields(PretrainResult) if field.name != "trained"}
-        trained = RunResult(
-            config=config,
-            seconds=content["seconds"],
-            **{name: content[name] for name in names},
-        )
-        return PretrainResult(trained=trained, **own)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
+        values = {name: content[name] for name in names}
+        return PretrainResult(trained=RunResult(config=config, seconds=content["seconds"], **values), **own)
+
+    return read_result(folder, make)

@@ -3,17 +3,19 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lt_lib._paths import write_whole
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class RunResult:
         """
         config = self.config
         return {
-            "dataset": _dataset_label(config.dataset),
+            "dataset": dataset_label(config.dataset),
             "profile": config.profile,
             "model": config.model,
             "method": self.method,
@@ -137,15 +139,47 @@ def load_result(folder: str | os.PathLike) -> RunResult:
     Raises:
         ValueError: `result.json` is missing or damaged.
     """
-    path = Path(folder) / "result.json"
-    try:
-        content = json.loads(path.read_text())
+
+    def make(content: dict[str, Any]) -> RunResult:
         derived = {"method", "config_hash", "row"}
         values = {name: value for name, value in content.items() if name not in derived}
         values["config"] = RunConfig(**values["config"])
         return RunResult(**values)
+
+    return read_result(folder, make)
+
+
+def read_result(folder: str | os.PathLike, make: Callable[[dict[str, Any]], T]) -> T:
+    """What `make` builds from the `result.json` in `folder`.
+
+    Raises:
+        ValueError: the file is missing or damaged, or lacks what `make` reads.
+    """
+    path = Path(folder) / "result.json"
+    try:
+        return make(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
+
+
+def selected_accuracy(accuracy: Mapping[str, Sequence[float]]) -> float | None:
+    """Test accuracy at the evaluation that is best on the hold-out, the first of equals; None without a hold-out.
+
+    Args:
+        accuracy: "test", and with a hold-out "validation", both one number per evaluation.
+    """
+    return accuracy["test"][int(np.argmax(accuracy["validation"]))] if "validation" in accuracy else None
+
+
+def plain_values(value: Any) -> Any:
+    """Arrays as lists, NaN as None: what JSON can hold."""
+    if isinstance(value, np.ndarray):
+        return plain_values(value.tolist())
+    if isinstance(value, dict):
+        return {name: plain_values(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def versions() -> dict[str, str]:
@@ -162,6 +196,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def _dataset_label(name: str) -> str:
+def dataset_label(name: str) -> str:
     """`folder:data/cifar10-jpeg` -> `cifar10-jpeg`: a table names the data, not a place on one machine."""
     return Path(name.removeprefix("folder:")).name if name.startswith("folder:") else name

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lt_lib import data, metrics, models, training
 from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
-from lt_lib.recipes.result import RunResult, versions
+from lt_lib.recipes.result import RunResult, selected_accuracy, versions
 from lt_lib.recipes.side_by_side import side_by_side
+from lt_lib.training.loop import Order
 
 # Fields in which the members of one stack may differ; all others are shared by the stacked computation.
 _PER_MEMBER = (
@@ -69,6 +71,50 @@ def run(
     model = build.build_model(config, problem.input_shape, len(problem.class_counts))
     if len(problem.input_shape) == 3:
         model = model.to(memory_format=torch.channels_last)
+    return train_and_measure(
+        config,
+        model,
+        problem,
+        fabric,
+        checkpoint=checkpoint,
+        identity=f"{config.hash()}-{problem.data_hash}",
+        snapshots=snapshots,
+        execution=execution,
+        progress=progress,
+    )
+
+
+def train_and_measure(
+    config: RunConfig,
+    model: nn.Module,
+    problem: build.Problem,
+    fabric: Any,
+    *,
+    labelled: build.Problem | None = None,
+    order_at: Order | None = None,
+    checkpoint: str | Path | None = None,
+    identity: str,
+    snapshots: Collection[int] = (),
+    execution: str = "auto",
+    progress: bool = False,
+) -> RunResult:
+    """Train `model` from the weights that it has, and measure it.
+
+    Args:
+        config: what to run.
+        model: the network; changed in place.
+        problem: what it is trained on, and evaluated.
+        fabric: placement, launched.
+        labelled: the labelled samples, unaugmented, of which the result tells counts and recalls in training; those of
+            `problem` if not given.
+        order_at: order of the samples, in place of the one that the configuration describes.
+        checkpoint: file for the state after every epoch, see `lt_lib.training.fit`, as for the next four.
+        identity: of the run.
+        snapshots: epochs whose checkpoint is kept.
+        execution: how steps are run.
+        progress: show a progress bar.
+    """
+    place, precision = str(fabric.device), build.resolve_precision(config, fabric.device.type)
     evaluation = {"test": problem.test}
     if problem.validation is not None:
         evaluation["validation"] = problem.validation
@@ -84,27 +130,27 @@ def run(
         momentum=config.momentum,
         make_optimizer=build.build_optimizer(config),
         parameters=models.parameter_groups(model, config.weight_decay, decay_on=build.decay_rule(config)),
-        order_at=build.build_order(config, problem.train_targets, problem.class_counts),
+        order_at=order_at or build.build_order(config, problem.train_targets, problem.class_counts),
         augment=problem.augment,
         evaluation=evaluation,
         evaluate_every=config.evaluate_every,
         fabric=fabric,
         execution=execution,
         checkpoint=checkpoint,
-        identity=f"{config.hash()}-{problem.data_hash}",
+        identity=identity,
         snapshots=snapshots,
         progress=progress,
     )
-    plain = problem if problem.augment is None else build.build_problem(config.changed(augment=False), place, dataset)
+    labelled = labelled or build.unaugmented(problem)  # only now: as numbers the images take four times the memory
     with fabric.autocast():  # in the number format that the accuracies of the history were computed in
-        test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], plain.train))
+        test_logits, train_logits = (training.predict(model, inputs) for inputs in (problem.test[0], labelled.train))
     return _result(
         config,
-        problem.class_counts,
+        labelled.class_counts,
         history,
         test=(test_logits, problem.test[1]),
-        train=(train_logits, problem.train_targets),
-        device=device,
+        train=(train_logits, labelled.train_targets),
+        device=fabric.device.type,
         precision=precision,
         data_hash=problem.data_hash,
     )
@@ -255,14 +301,11 @@ def _result(
     confusion = metrics.confusion_matrix(_array(test[1]), _array(test[0].argmax(dim=1)), num_classes)
     train_recall = metrics.per_class_recall(_array(train[1]), _array(train[0].argmax(dim=1)), num_classes)
     scores = history.accuracy["test"]
-    selected = None
-    if "validation" in history.accuracy:
-        selected = scores[int(np.argmax(history.accuracy["validation"]))]
     return RunResult(
         config=config,
         class_counts=[int(count) for count in class_counts],
         accuracy_last=scores[-1],
-        accuracy_validation=selected,
+        accuracy_validation=selected_accuracy(history.accuracy),
         accuracy_best_on_test=max(scores),
         confusion=np.asarray(confusion).astype(int).tolist(),
         train_recall=[float(value) for value in train_recall],

@@ -1,6 +1,5 @@
 """`run_self_train(config)`: train on labels, label an unlabelled pool, train from scratch on both."""
 
-import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from lt_lib.recipes import build
 from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, method_config, method_name
-from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, _pretrain, _train, carry_over
-from lt_lib.recipes.result import RunResult, load_result
-from lt_lib.recipes.semi import _plain
+from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, carry_over, learn_pretext
+from lt_lib.recipes.result import RunResult, load_result, plain_values, read_result
+from lt_lib.recipes.run import train_and_measure
 from lt_lib.training.loop import Order
 from lt_lib.training.self_training import self_train
 
@@ -276,17 +275,16 @@ def load_self_train_result(folder: str | os.PathLike) -> SelfTrainResult:
     Raises:
         ValueError: `result.json`, or that of the base model, is missing or damaged.
     """
-    path = Path(folder) / "result.json"
-    try:
-        content = json.loads(path.read_text())
+
+    def make(content: dict[str, Any]) -> SelfTrainResult:
         config = SelfTrainConfig(**content["config"])
         names = {field.name for field in fields(RunResult)} - {"config", "test_logits"}
         own = {f.name: content[f.name] for f in fields(SelfTrainResult) if f.name not in ("trained", "base")}
         values = {name: content[name] for name in names}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
-    base = None if config.pool_source == "none" else load_result(path.parent / "base")
-    return SelfTrainResult(trained=RunResult(config=config, **values), base=base, **own)
+        base = None if config.pool_source == "none" else load_result(Path(folder) / "base")
+        return SelfTrainResult(trained=RunResult(config=config, **values), base=base, **own)
+
+    return read_result(folder, make)
 
 
 def draw_self_training(config: SelfTrainConfig, dataset: data.Dataset) -> tuple[build.Subset, Pool | None]:
@@ -402,9 +400,7 @@ def run_self_train(
     else:
         subset = build.draw_subset(config, dataset, class_order=config.frequency_order(dataset.num_classes))
     problem = build.build_problem(config, place, dataset, subset)
-    plain = problem
-    if problem.augment is not None:
-        plain = build.build_problem(replace(config, augment=False), place, dataset, subset)
+    plain = build.unaugmented(problem)
     identity = f"{config.hash()}-{problem.data_hash}"
     if pool is not None:
         identity += f"-{array_hash(pool.inputs)[:12]}"
@@ -413,7 +409,7 @@ def run_self_train(
     if config.pretext != "none":
         if len(problem.input_shape) != 3:
             raise ValueError(f"`dataset` must hold images for pre-training, got vectors in {config.dataset!r}.")
-        _, start, history = _pretrain(
+        _, start, history = learn_pretext(
             config.pretrain_config, problem, dataset, fabric, checkpoint, f"{identity}-pretext", progress
         )
         curves, seconds = dict(vars(history)), history.seconds
@@ -429,7 +425,17 @@ def run_self_train(
         path = None if checkpoint is None else f"{checkpoint}{name}"
         # A state of a final model with other initial weights is of another run.
         mine = f"{identity}{name}" if own.seed == config.seed else f"{identity}{name}-seed{own.seed}"
-        result = _train(own, model, given, plain, fabric, path, mine, progress, device, precision, order_at=order)
+        result = train_and_measure(
+            own,
+            model,
+            given,
+            fabric,
+            labelled=plain,
+            order_at=order,
+            checkpoint=path,
+            identity=mine,
+            progress=progress,
+        )
         results.append(result)
         updates += own.epochs * -(-len(given.train_targets) // own.batch_size)
         return _Prepared(model, problem, fabric)
@@ -490,7 +496,7 @@ def judge_pool(pool: Pool, pseudo_labels: np.ndarray) -> dict[str, Any]:
     hits = np.bincount(pseudo_labels[right], minlength=pool.num_classes)
     predicted = np.bincount(pseudo_labels, minlength=pool.num_classes)
     nothing = np.full(pool.num_classes, np.nan)
-    return _plain(
+    return plain_values(
         {
             "source": pool.source,
             "size": len(pool),

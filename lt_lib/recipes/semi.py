@@ -17,7 +17,7 @@ from lt_lib.data import protocols, strong_augment
 from lt_lib.models.wide_resnet import WideResNet, decay_without_norm
 from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
-from lt_lib.recipes.result import _dataset_label, versions
+from lt_lib.recipes.result import dataset_label, plain_values, read_result, selected_accuracy, versions
 from lt_lib.recipes.semi_config import SemiConfig, model_numbers, semi_method_name
 from lt_lib.training import consistency, crest, diagnostics, semi
 
@@ -124,7 +124,7 @@ class SemiResult:
         """One tidy row with the columns that all result tables share, and the protocol."""
         config = self.config
         return {
-            "dataset": _dataset_label(config.dataset),
+            "dataset": dataset_label(config.dataset),
             "profile": config.profile,
             "protocol": self.protocol,
             "model": config.model,
@@ -157,7 +157,7 @@ class SemiResult:
         folder.mkdir(parents=True, exist_ok=True)
         content = {name: value for name, value in vars(self).items() if name not in ("config", "records")}
         content |= {"config": asdict(self.config), "config_hash": self.config.hash(), "row": self.to_row()}
-        write_whole(folder / "result.json", json.dumps(_plain(content), indent=1, sort_keys=True) + "\n")
+        write_whole(folder / "result.json", json.dumps(plain_values(content), indent=1, sort_keys=True) + "\n")
         return folder
 
 
@@ -167,14 +167,13 @@ def load_semi_result(folder: str | os.PathLike) -> SemiResult:
     Raises:
         ValueError: `result.json` is missing or damaged.
     """
-    path = Path(folder) / "result.json"
-    try:
-        content = json.loads(path.read_text())
+
+    def make(content: dict[str, Any]) -> SemiResult:
         values = {name: value for name, value in content.items() if name not in ("config_hash", "row")}
         values["config"] = SemiConfig(**values["config"])
         return SemiResult(**values)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
+
+    return read_result(folder, make)
 
 
 def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Dataset | None = None) -> SemiProblem:
@@ -626,18 +625,15 @@ def _result(config: SemiConfig, problem: SemiProblem, records: list[crest.Genera
             }
         )
     scores = records[-1].report["history"]["accuracy"]
-    selected = None
-    if "validation" in scores:
-        selected = scores["test"][int(np.argmax(scores["validation"]))]
     return SemiResult(
         config=config,
         protocol=problem.split.protocol,
         class_counts=problem.split.class_counts.tolist(),
         unlabelled_counts=problem.split.unlabelled_counts.tolist(),
-        generations=_plain(generations),
+        generations=plain_values(generations),
         accuracy_last=records[-1].report["accuracy"],
         accuracy_best_on_test=max(scores["test"]),
-        accuracy_validation=selected,
+        accuracy_validation=selected_accuracy(scores),
         seconds=sum(record.report["history"]["seconds"] for record in records),
         device=training.describe_device(device),
         precision=_precision(config, device),
@@ -689,14 +685,3 @@ def _stored(inputs: np.ndarray | list[str], device: str) -> Tensor:
     """Arrays on the device; images stay uint8 and are read as NCHW."""
     values = torch.from_numpy(np.ascontiguousarray(inputs)).to(device)
     return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, NaN as None: what JSON can hold."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,8 +1,9 @@
 """Several runs at the same time on one machine: threads that share a GPU, or processes that share a processor."""
 
+import itertools
 import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def side_by_side(work: Callable[[Any], Any], jobs: Sequence[Any], *, workers: in
             than several threads for one small network.
 
     Returns:
-        The results in the order of the jobs. The first error ends the rest.
+        The results in the order of the jobs. After an error, or an interrupt, no other job begins; it is raised
+        when those that have begun end.
 
     Raises:
         ValueError: `workers` < 1, or an unknown `way`.
@@ -40,12 +42,29 @@ def side_by_side(work: Callable[[Any], Any], jobs: Sequence[Any], *, workers: in
         return [work(job) for job in jobs]
     if way == "threads":
         with ThreadPoolExecutor(workers) as threads:
-            return list(threads.map(work, jobs))
+            return _results(threads, work, jobs, workers)
     share = max(1, torch.get_num_threads() // workers)
     # A forked process could not use a GPU, and would inherit the locks of running threads.
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_start, initargs=(share,)) as processes:
-        return list(processes.map(work, jobs))
+        return _results(processes, work, jobs, workers)
+
+
+def _results(pool: Executor, work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> list[Any]:
+    """Results in the order of the jobs; never more jobs are handed over than can begin at once."""
+    left, running, results = iter(enumerate(jobs)), {}, {}
+
+    def begin(number: int) -> None:
+        for position, job in itertools.islice(left, number):
+            running[pool.submit(work, job)] = position
+
+    begin(workers)
+    while running:
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            results[running.pop(future)] = future.result()
+        begin(len(done))
+    return [results[position] for position in range(len(jobs))]
 
 
 def _start(threads: int) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import pickle
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from lt_lib._paths import whole_file
 
 
 class CheckpointError(ValueError):
@@ -23,15 +24,8 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: str | os.PathLike, *, identity: str, map_location: Any = "cpu") -> dict[str, Any]:

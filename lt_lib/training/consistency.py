@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lt_lib._checks import check_known, check_real
+from lt_lib._checks import check_integer, check_known, check_real
 
 _FLOOR = 1e-6  # keeps the ratio of two class distributions finite where the model never predicts a class
 
@@ -160,8 +160,7 @@ class DistributionAlignment:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if window < 1:
-            raise ValueError(f"`window` must be >= 1, got {window}.")
+        check_integer(window, "window", minimum=1)
         single = targets is None or isinstance(targets, str | Tensor)
         wanted: list[Any] = [targets] if single else list(targets)  # type: ignore[arg-type]
         place: Any = {"device": device, "dtype": dtype}

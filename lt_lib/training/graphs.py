@@ -9,9 +9,9 @@ care: a generator that is registered with a graph goes on in it exactly as it wo
 
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol
 
 import torch
 
@@ -108,6 +108,30 @@ def give_up(steps: Iterable[Recorded]) -> None:
     with _ONE_RECORDING:
         for step in steps:
             step.replay = None
+
+
+class Recording(Protocol):
+    """A part of a training whose steps may be recorded."""
+
+    @property
+    def graphs(self) -> Iterable[Recorded]:
+        """What is recorded at present."""
+
+
+@contextmanager
+def recording(parts: Sequence[Recording], device: torch.device, execution: str) -> Iterator[None]:
+    """The epochs of one training: on a stream of their own unless "plain", their graphs freed however they end.
+
+    Args:
+        parts: all that may record; what they hold is asked at the end.
+        device: where the training computes.
+        execution: from `resolve_execution`.
+    """
+    with nullcontext() if execution == "plain" else own_stream(device):
+        try:
+            yield
+        finally:
+            give_up(graph for part in parts for graph in part.graphs)
 
 
 def _recorder(device: torch.device) -> Callable[[Step, torch.Generator], Step] | None:

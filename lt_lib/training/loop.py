@@ -7,7 +7,6 @@ recorded and replayed (`lt_lib.training.graphs`).
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer
 from lt_lib.metrics import balanced_accuracy
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_generator
-from lt_lib.training.graphs import Recorded, give_up, own_stream, resolve_execution
-from lt_lib.training.placement import make_fabric
+from lt_lib.training.graphs import Recorded, give_up, recording, resolve_execution
+from lt_lib.training.placement import make_fabric, number_format
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> mean loss of the batch, a scalar
 Order = Callable[[int, torch.Generator], Tensor]  # (epoch, generator) -> sample indices of that epoch
@@ -148,6 +148,7 @@ def fit(
     Raises:
         NonFiniteLossError: a step's loss is not finite; names epoch, step and sample indices.
         ValueError: sizes or lengths out of range.
+        TypeError: a size that is no integer.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
@@ -155,8 +156,7 @@ def fit(
             f"`inputs` and `targets` must be equally long, not empty, got {len(inputs)} and {len(targets)}."
         )
     for name, number in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {number}.")
+        check_integer(number, name, minimum=1)
     if snapshots and checkpoint is None:
         raise ValueError(f"`snapshots` must be empty without a `checkpoint`, got {sorted(snapshots)}.")
     fabric = fabric or make_fabric("cpu", "float32")
@@ -166,28 +166,25 @@ def fit(
     network = torch.compile(model, dynamic=False) if execution == "compile" else model
     groups = parameters or [{"params": list(model.parameters())}]
     make_optimizer = make_optimizer or partial(torch.optim.SGD, momentum=momentum)
-    optimizer = make_optimizer(groups, lr=learning_rate_at(0), **_update_kind(execution))
+    optimizer = make_optimizer(groups, lr=learning_rate_at(0), **update_kind(execution))
     trained, wrapped = fabric.setup(network, optimizer)
     history = History()
     if checkpoint is not None and Path(checkpoint).exists():
-        history = _restore(checkpoint, identity, model, optimizer, rng)
+        history = restore(checkpoint, identity, model, optimizer, rng)
     order_at = order_at or shuffled(len(inputs))
     # A compiled network would be compiled once more for the batches of the evaluation.
     judged = model if execution == "compile" else trained
-    exams = [_Exam(name, judged, *held, fabric, rng, execution) for name, held in (evaluation or {}).items()]
+    exams = [Exam(name, judged, *held, fabric, rng, execution) for name, held in (evaluation or {}).items()]
     recorded = None
     if execution != "plain":
         recorded = _RecordedEpoch(trained, wrapped, inputs, targets, batch_size, augment, rng, fabric)
     last = epochs if stop_after is None else min(epochs, stop_after)
-    with own_stream(inputs.device) if recorded else nullcontext(), ExitStack() as ending:
-        ending.callback(lambda: give_up(graph for each in (recorded, *exams) if each for graph in each.graphs))
-        for epoch in _epochs(history.epochs, last, show=progress and fabric.is_global_zero):
+    with recording([*exams, recorded] if recorded else exams, inputs.device, execution):
+        for epoch in epoch_numbers(history.epochs, last, show=progress and fabric.is_global_zero):
             started = time.perf_counter()
             rate = learning_rate_at(epoch)
             order = order_at(epoch, rng)
-            # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
-            # `fabric.init_tensor` would set the device too, by a detour through Python at every call.
-            with fabric.strategy.precision.tensor_init_context():
+            with number_format(fabric):
                 if recorded:
                     losses = recorded.run(order, loss_at(epoch), rate)
                 else:
@@ -195,7 +192,7 @@ def fit(
                     losses = _train_epoch(
                         trained, wrapped, inputs, targets, order, loss_at(epoch), batch_size, augment, rng, fabric
                     )
-            _require_finite(losses, order, batch_size, epoch)
+            require_finite(losses, order, batch_size, epoch)
             history.train_loss.append(float(losses.mean()))
             history.learning_rate.append(rate)
             if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
@@ -204,7 +201,7 @@ def fit(
                     history.accuracy.setdefault(exam.name, []).append(exam.score())
             history.seconds += time.perf_counter() - started
             if checkpoint is not None and fabric.is_global_zero:
-                state = _state(identity, history, model, optimizer, rng)
+                state = state_of(identity, history, model, optimizer, rng)
                 # The snapshot first: a run that is killed in between repeats the epoch, and writes both.
                 if history.epochs in snapshots:
                     save_checkpoint(f"{checkpoint}.epoch{history.epochs}", state)
@@ -311,7 +308,7 @@ class _RecordedEpoch:
         self.step.add_(1)
 
 
-class _Exam:
+class Exam:
     """Balanced accuracy of a model on one held-out set; unless plain, the forward pass is recorded like a step."""
 
     def __init__(
@@ -341,7 +338,7 @@ class _Exam:
         self.labels.copy_(logits.argmax(dim=1))
 
 
-def _update_kind(execution: str) -> dict[str, bool]:
+def update_kind(execution: str) -> dict[str, bool]:
     """Which of PyTorch's updates: only the fused one reads its rate on the device."""
     return {"foreach": execution == "plain", "fused": execution != "plain"}
 
@@ -361,14 +358,16 @@ def _share(batch: int, rank: int, processes: int) -> tuple[slice, float]:
     return slice(0, 1), 0.0
 
 
-def _require_finite(losses: Tensor, order: Tensor, batch_size: int, epoch: int) -> None:
+def require_finite(losses: Tensor, order: Tensor, batch_size: int, epoch: int) -> None:
+    """Raise `NonFiniteLossError` for the first step whose loss is infinite or NaN."""
     bad = (~torch.isfinite(losses)).nonzero()
     if len(bad):
         step = int(bad[0])
         raise NonFiniteLossError(epoch, step, order[step * batch_size : (step + 1) * batch_size].tolist())
 
 
-def _epochs(first: int, last: int, *, show: bool) -> Iterable[int]:
+def epoch_numbers(first: int, last: int, *, show: bool) -> Iterable[int]:
+    """The epochs from `first` up to `last`, with a progress bar if wanted."""
     if not show:
         return range(first, last)
     from tqdm.auto import trange
@@ -376,9 +375,10 @@ def _epochs(first: int, last: int, *, show: bool) -> Iterable[int]:
     return trange(first, last, desc="epoch", initial=first, total=last)
 
 
-def _state(
+def state_of(
     identity: str, history: History, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
 ) -> dict[str, Any]:
+    """What a checkpoint holds of a training between two epochs."""
     return {
         "identity": identity,
         "history": dict(vars(history)),
@@ -405,9 +405,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         group.update(settings)
 
 
-def _restore(
+def restore(
     path: str | Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
 ) -> History:
+    """Continue from `state_of` in a file: change all three objects, and return the history.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another run.
+    """
     state = load_checkpoint(path, identity=identity)
     set_generator(rng, state["rng"])  # first: it can refuse, and then nothing else is changed
     model.load_state_dict(state["model"])

@@ -6,9 +6,12 @@ Accelerate does the same job, but takes its settings from a file outside the pro
 client that nothing here uses.
 """
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from lt_lib._checks import check_known
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,9 +40,9 @@ def resolve_device(device: str) -> str:
 
     Raises:
         ValueError: `device` is not "auto", "cpu" or "cuda", or it is "cuda" and there is none.
+        TypeError: it is no text.
     """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise ValueError(f"`device` must be 'auto', 'cpu' or 'cuda', got {device!r}.")
+    check_known(device, "device", ("auto", "cpu", "cuda"))
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -57,9 +60,9 @@ def make_fabric(device: str, precision: str, *, num_devices: int = 1) -> "Fabric
 
     Raises:
         ValueError: unknown `precision`.
+        TypeError: it is no text.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {sorted(PRECISIONS)}, got {precision!r}.")
+    check_known(precision, "precision", PRECISIONS)
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 
@@ -85,6 +88,15 @@ def _bfloat16(device: str) -> Any:
         backward = Precision.backward
 
     return Bfloat16("bf16-mixed", device)
+
+
+def number_format(fabric: "Fabric") -> AbstractContextManager[Any]:
+    """Context of the steps of a run: new tensors, outputs among them, have the number format of its weights.
+
+    Fabric returns outputs in PyTorch's default dtype, in which a float64 run would lose half its digits.
+    `Fabric.init_tensor` would set the device too, by a detour through Python at every call.
+    """
+    return fabric.strategy.precision.tensor_init_context()
 
 
 def describe_device(device: str) -> str:

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from lt_lib._checks import check_integer, check_real
 from lt_lib.training.checkpoint import save_checkpoint
+from lt_lib.training.consistency import cross_entropy
 from lt_lib.training.descent import Descent
-from lt_lib.training.loop import History, Order, _epochs, _require_finite, _restore, _state, shuffled
-from lt_lib.training.placement import make_fabric
+from lt_lib.training.loop import History, Order, epoch_numbers, require_finite, restore, set_rate, shuffled, state_of
+from lt_lib.training.placement import make_fabric, number_format
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # (stored images, generator) -> images as the network takes them
 
@@ -393,18 +394,16 @@ def pretrain(
     trained, wrapped = fabric.setup(model, optimizer)
     history = History()
     if checkpoint is not None and Path(checkpoint).exists():
-        history = _restore(checkpoint, identity, model, optimizer, rng)
+        history = restore(checkpoint, identity, model, optimizer, rng)
     order_at = shuffled(len(images))
     last = epochs if stop_after is None else min(epochs, stop_after)
-    for epoch in _epochs(history.epochs, last, show=progress):
+    for epoch in epoch_numbers(history.epochs, last, show=progress):
         started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(epoch)
+        set_rate(optimizer, learning_rate_at(epoch))
         model.train()
         order = order_at(epoch, rng)
         steps = []
-        # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.strategy.precision.tensor_init_context():
+        with number_format(fabric):
             for batch in order.split(batch_size):
                 part = images[batch] if augment is None else augment(images[batch], rng)
                 inputs, answers = task.views(part, rng)
@@ -417,7 +416,7 @@ def pretrain(
         _record([history], torch.stack(steps)[:, :, None], [order], batch_size, epoch, learning_rate_at(epoch))
         history.seconds += time.perf_counter() - started
         if checkpoint is not None:
-            save_checkpoint(checkpoint, _state(identity, history, model, optimizer, rng))
+            save_checkpoint(checkpoint, state_of(identity, history, model, optimizer, rng))
     return history
 
 
@@ -568,7 +567,7 @@ def _record(
 ) -> None:
     """Add an epoch to the histories; `steps` holds loss and score, `(steps, 2, members)`."""
     for history, row, order in zip(histories, steps.permute(2, 1, 0), orders, strict=True):
-        _require_finite(row[0], order, batch_size, epoch)
+        require_finite(row[0], order, batch_size, epoch)
         history.train_loss.append(float(row[0].mean()))
         history.learning_rate.append(rate)
         history.evaluated.append(epoch)
@@ -579,13 +578,11 @@ def _check_sizes(images: int, epochs: int, batch_size: int) -> None:
     if images == 0:
         raise ValueError("`images` must hold at least one image, got none.")
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {number}.")
+        check_integer(number, name, minimum=1)
 
 
 def _cross_entropy(outputs: Tensor, answers: Tensor) -> Tensor:
-    flat = F.cross_entropy(outputs.reshape(-1, outputs.shape[-1]), answers.reshape(-1), reduction="none")
-    return flat.reshape(answers.shape).mean(dim=-1)
+    return cross_entropy(outputs, answers).mean(dim=-1)
 
 
 def _accuracy(outputs: Tensor, answers: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ References:
     3.1; the paper does not give :math:`\omega`, the authors' code joins the sets.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -195,7 +196,7 @@ def self_train_stacked(
 
     Args:
         teachers: trained `StackedModel` of base models.
-        template: a module of the teachers' architecture and number format; its own weights do not matter.
+        template: a module of the teachers' architecture and number format; its own weights and mode do not matter.
         tasks: what is trained on what; pools may differ in size.
         num_classes: classes of the task.
         fit: training sets -> trained stack of fresh models, one per set (`fit_sets`).
@@ -210,11 +211,12 @@ def self_train_stacked(
         raise ValueError("`tasks` must hold at least one task, got none.")
     check_known(counts_from, "counts_from", get_args(CountsFrom))
     pseudo_labels, class_counts = [], []
+    judging = copy.deepcopy(template).eval()
     for task in tasks:
         check_integer(task.teacher, "teacher", minimum=0, maximum=len(teachers) - 1)
         _check_pool(task.pool)
         with torch.no_grad():
-            pseudo = hard_labels(functional_call(template, teachers.member(task.teacher), (task.pool,)))
+            pseudo = hard_labels(functional_call(judging, teachers.member(task.teacher), (task.pool,)))
         counts = _class_counts(task.labelled[1], num_classes)
         if counts_from == "joined":
             counts = counts + np.bincount(pseudo.cpu().numpy(), minlength=num_classes)

@@ -14,7 +14,6 @@ which a true label of the unlabelled pool could come in.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,18 +26,19 @@ from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_gen
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
 from lt_lib.training.descent import Descent
 from lt_lib.training.ema import WeightAverage
-from lt_lib.training.graphs import Recorded, give_up, own_stream, resolve_execution
+from lt_lib.training.graphs import Recorded, recording, resolve_execution
 from lt_lib.training.loop import (
-    _epochs,
-    _Exam,
-    _require_finite,
-    _update_kind,
+    Exam,
+    epoch_numbers,
     load_optimizer,
     optimizer_state,
+    require_finite,
     set_rate,
+    update_kind,
 )
-from lt_lib.training.placement import make_fabric
-from lt_lib.training.stacked import _balanced_accuracies, predict_stacked
+from lt_lib.training.placement import make_fabric, number_format
+from lt_lib.training.stacked import balanced_accuracies, predict_stacked
+from lt_lib.training.unequal import whole_passes
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # (stored inputs, generator) -> what the network takes
 
@@ -215,7 +215,7 @@ def fit_semi(
     execution = resolve_execution(execution, fabric.device.type, processes=fabric.world_size)
     network = torch.compile(model, dynamic=False) if execution == "compile" else model
     groups = parameters or [{"params": list(model.parameters())}]
-    optimizer = _optimizer(groups, learning_rate_at, momentum, **_update_kind(execution))
+    optimizer = _optimizer(groups, learning_rate_at, momentum, **update_kind(execution))
     trained, wrapped = fabric.setup(network, optimizer)
     average = WeightAverage(model, ema_decay)
     aligner = _aligner(alignment, num_classes, alignment_window, model)
@@ -241,19 +241,17 @@ def fit_semi(
 
     recorded = None if execution == "plain" else _RecordedSteps(learn, steps_per_epoch, stream.rng, model)
     exams = [
-        _Exam(name, average.model, *held, fabric, stream.rng, execution) for name, held in (evaluation or {}).items()
+        Exam(name, average.model, *held, fabric, stream.rng, execution) for name, held in (evaluation or {}).items()
     ]
     last = epochs if stop_after is None else min(epochs, stop_after)
-    with own_stream(pool.device) if recorded else nullcontext(), ExitStack() as ending:
-        ending.callback(lambda: give_up(graph for each in (recorded, *exams) if each for graph in each.graphs))
-        for epoch in _epochs(history.epochs, last, show=progress):
+    with recording([*exams, recorded] if recorded else exams, pool.device, execution):
+        for epoch in epoch_numbers(history.epochs, last, show=progress):
             started = time.perf_counter()
             steps = range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch)
             order = _draw(stream, rule, steps_per_epoch, sizes)
             rates = [learning_rate_at(step) for step in steps]
             weights = [unlabelled_weight_at(step) for step in steps]
-            # Fabric returns outputs in the default dtype; without this context float64 would lose half its digits.
-            with fabric.strategy.precision.tensor_init_context():
+            with number_format(fabric):
                 if recorded:
                     record = recorded.run(order, rates, weights)
                 else:
@@ -261,7 +259,7 @@ def fit_semi(
                     for step in range(steps_per_epoch):
                         learn(order, step, rates[step], weights[step], record)
             drawn = stream.labelled[order.labelled.flatten()]
-            _require_finite(record.columns["total"], drawn, batch_size, epoch)
+            require_finite(record.columns["total"], drawn, batch_size, epoch)
             record.write([history], rates[-1])
             history.starved = _starved(aligner, rule)[0]
             if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
@@ -389,7 +387,7 @@ def fit_semi_stacked(
             average.update(model)
             record.add(step, total, terms)
         for row, stream, order in zip(record.columns["total"].unbind(dim=1), streams, orders, strict=True):
-            _require_finite(row, stream.labelled[order.labelled.flatten()], batch_size, epoch)
+            require_finite(row, stream.labelled[order.labelled.flatten()], batch_size, epoch)
         record.write(histories, learning_rate_at((epoch + 1) * steps_per_epoch - 1))
         for history, classes in zip(histories, _starved(aligner, rule, len(streams)), strict=True):
             history.starved = classes
@@ -436,9 +434,7 @@ def _draw(stream: Stream, rule: Rule | None, steps: int, sizes: tuple[int, int])
     rng = stream.rng
 
     def passes(available: int, size: int) -> Tensor:
-        number = -(-steps * size // available)
-        order = [torch.randperm(available, generator=rng, device=rng.device) for _ in range(number)]
-        return torch.cat(order)[: steps * size].reshape(steps, size)
+        return whole_passes(available, steps * size)(0, rng).reshape(steps, size)
 
     labelled = passes(len(stream.labelled), sizes[0])
     return _Order(labelled, labelled[:, :0] if rule is None else passes(len(stream.unlabelled), sizes[1]))
@@ -577,7 +573,8 @@ class _RecordedSteps:
         self.rates = torch.zeros(steps, device=first.device)
         self.weights = torch.zeros(steps, device=first.device, dtype=first.dtype)
         self.order: _Order | None = None
-        self.graphs = [Recorded(self._step, rng, first.device)]
+        self.recorded_step = Recorded(self._step, rng, first.device)
+        self.graphs = [self.recorded_step]
 
     def run(self, order: _Order, rates: list[float], weights: list[float]) -> _Record:
         """One epoch; returns what happened, in buffers that the next epoch overwrites."""
@@ -589,7 +586,7 @@ class _RecordedSteps:
         self.weights.copy_(torch.tensor(weights, device="cpu", dtype=self.weights.dtype))
         self.step.zero_()
         for _ in range(self.record.steps):
-            self.graphs[0]()
+            self.recorded_step()
         return self.record
 
     def _step(self) -> None:
@@ -605,7 +602,7 @@ def _evaluate(
         history.evaluated.append(epoch)
     for name, (inputs, targets) in evaluation.items():
         logits = predict_stacked(model, inputs)
-        scores = _balanced_accuracies(logits, targets.expand(len(histories), -1)).tolist()
+        scores = balanced_accuracies(logits, targets.expand(len(histories), -1)).tolist()
         for history, score in zip(histories, scores, strict=True):
             history.accuracy.setdefault(name, []).append(score)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lt_lib._checks import check_integer
 from lt_lib.training.descent import Descent
-from lt_lib.training.loop import History, Order, _require_finite, shuffled
+from lt_lib.training.loop import History, Order, require_finite, shuffled
 
 MemberLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -102,7 +102,7 @@ def fit_stacked(
             steps.append(values.detach())
         losses = torch.stack(steps, dim=1)  # (members, steps)
         for history, row, order in zip(histories, losses, picked, strict=True):
-            _require_finite(row, order, batch_size, epoch)
+            require_finite(row, order, batch_size, epoch)
             history.train_loss.append(float(row.mean()))
             history.learning_rate.append(learning_rate_at(epoch))
         if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
@@ -168,11 +168,11 @@ def _evaluate(
 
 
 def _record(histories: list[History], name: str, logits: Tensor, targets: Tensor) -> None:
-    for history, score in zip(histories, _balanced_accuracies(logits, targets).tolist(), strict=True):
+    for history, score in zip(histories, balanced_accuracies(logits, targets).tolist(), strict=True):
         history.accuracy.setdefault(name, []).append(score)
 
 
-def _balanced_accuracies(logits: Tensor, targets: Tensor) -> Tensor:
+def balanced_accuracies(logits: Tensor, targets: Tensor) -> Tensor:
     """`lt_lib.metrics.balanced_accuracy` of all members, `(members,)`: one call each would cost more than training."""
     hits = (logits.argmax(dim=2) == targets).double()
     empty = torch.zeros(len(targets), logits.shape[2], dtype=torch.float64, device=logits.device)

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lt_lib._checks import check_integer
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lt_lib.training.loop import History, NonFiniteLossError
-from lt_lib.training.placement import make_fabric
+from lt_lib.training.loop import History, NonFiniteLossError, set_rate
+from lt_lib.training.placement import make_fabric, number_format
 
 TOP = 5
 
 
-class Stream(Protocol):
+class BatchStream(Protocol):
     """Epochs of batches of which this process gets a share (`lt_lib.data.streaming.ImageStream`)."""
 
     steps: int
@@ -80,7 +81,7 @@ class HitCounts(NamedTuple):
 @torch.no_grad()
 def count_hits(
     model: nn.Module,
-    stream: Stream,
+    stream: BatchStream,
     targets: Tensor,
     num_classes: int,
     *,
@@ -120,7 +121,7 @@ def count_hits(
 
 def fit_stream(
     model: nn.Module,
-    stream: Stream,
+    stream: BatchStream,
     targets: Tensor,
     *,
     loss_at: Callable[[int], SplitLoss],
@@ -132,7 +133,7 @@ def fit_stream(
     momentum: float = 0.9,
     nesterov: bool = False,
     micro_batch: int = 0,
-    evaluation: Mapping[str, tuple[Stream, Tensor]] | None = None,
+    evaluation: Mapping[str, tuple[BatchStream, Tensor]] | None = None,
     evaluate_every: int = 1,
     fabric: Any = None,
     checkpoint: str | Path | None = None,
@@ -173,6 +174,7 @@ def fit_stream(
     Raises:
         NonFiniteLossError: a step's loss is not finite; names epoch, step and sample indices.
         ValueError: a length out of range.
+        TypeError: a length that is no integer.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
     for name, number, low in (
@@ -180,8 +182,7 @@ def fit_stream(
         ("evaluate_every", evaluate_every, 1),
         ("micro_batch", micro_batch, 0),
     ):
-        if number < low:
-            raise ValueError(f"`{name}` must be >= {low}, got {number}.")
+        check_integer(number, name, minimum=low)
     fabric = fabric or make_fabric("cpu", "float32")
     groups = parameters or [{"params": list(model.parameters())}]
     optimizer = torch.optim.SGD(groups, lr=learning_rate_at(0), momentum=momentum, nesterov=nesterov, foreach=True)
@@ -198,11 +199,9 @@ def fit_stream(
         loss, batches = loss_at(epoch), []
         losses = torch.zeros(stream.steps, device=fabric.device)
         trained.train()
-        # Fabric returns outputs in the default dtype; without this context a float64 run would lose half its digits.
-        with fabric.strategy.precision.tensor_init_context():
+        with number_format(fabric):
             for step, (images, share, batch) in enumerate(stream.epoch(epoch)):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate_at(epoch + step / stream.steps)
+                set_rate(optimizer, learning_rate_at(epoch + step / stream.steps))
                 divisor = loss.divisor(targets[batch].to(fabric.device, non_blocking=True))
                 parts = range(0, len(share), micro_batch or len(share))
                 for first in parts:

@@ -9,6 +9,7 @@ from batch.cases import fail, keep_plan, publish
 from lt_lib.batch import driver
 from lt_lib.batch.driver import PlaceBusy, run_batch
 from lt_lib.batch.engines import EngineError
+from lt_lib.batch.place import Claim, Place
 
 
 class FakeEngine:
@@ -179,6 +180,88 @@ def test_an_engine_that_is_lost_ends_with_its_own_status(place, make_test_plan):
     assert (summary.exit_code, summary.message, len(summary.left)) == (driver.NO_ENGINE, "gone", 2)
     assert engine.closed == 1
     assert place.claims() == []
+
+
+class WorkersVanish(FakeEngine):
+    """Ends no attempt that runs alone: its workers are gone then, and it says so when it is asked the sixth time."""
+
+    def __init__(self, behaviour):
+        super().__init__(behaviour)
+        self.asked, self.turns = 0, 0
+
+    @property
+    def slots(self):
+        self.asked += len(self.waiting) == 1
+        if self.asked > 5:
+            raise EngineError("no worker")
+        return 2
+
+    @slots.setter
+    def slots(self, value):
+        pass
+
+    def collect(self, seconds):
+        self.turns += 1
+        assert self.turns < 100, "the batch waits for ever"
+        return super().collect(seconds) if len(self.waiting) > 1 else []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stops", [False, True], ids=["to the end", "after too many failures"])
+def test_a_batch_whose_workers_vanish_with_the_last_runs_ends_and_says_so(place, make_test_plan, monkeypatch, stops):
+    plan = make_test_plan("axes: {x: [1, 2, 3]}\nlimits: {max_failures: 1}\n")
+    beats = []
+    monkeypatch.setattr(driver, "HEARTBEAT", -1.0)
+    monkeypatch.setattr(Claim, "beat", lambda claim: not beats.append(claim))
+    engine = WorkersVanish(failing(place, "notebook-error") if stops else succeeding(plan, place))
+    summary = run_batch(plan, place, lambda: engine, say=lambda line: None)
+    why = (
+        (driver.INCOMPLETE, "1 runs failed, the limit of this grid; no worker")
+        if stops
+        else (driver.NO_ENGINE, "no worker")
+    )
+    assert (summary.exit_code, summary.message, engine.closed) == (*why, 1)
+    assert (len(engine.started), len(summary.left)) == ((2, 2) if stops else (3, 1))
+    # Until then nobody takes the grid over.
+    assert len(beats) >= engine.turns
+
+
+@pytest.mark.faults
+def test_a_claim_of_the_grid_that_cannot_be_renewed_ends_no_batch(place, make_test_plan, monkeypatch):
+    def beat(claim):
+        raise OSError("the folder does not answer")
+
+    plan = make_test_plan("axes: {x: [1, 2]}\n")
+    monkeypatch.setattr(driver, "HEARTBEAT", -1.0)
+    monkeypatch.setattr(Claim, "beat", beat)
+    assert drive(plan, place, succeeding(plan, place))[0].exit_code == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_run_is_interrupted_without_limit_only_where_it_goes_on_from_its_checkpoint(
+    place, make_test_plan, monkeypatch, shared
+):
+    plan = make_test_plan("axes: {x: [1]}\n")
+    finish = succeeding(plan, place)
+    monkeypatch.setattr(Place, "shares_work", shared)
+
+    def behave(engine, task):
+        return finish(engine, task) if len(engine.started) > 5 else {"kind": "interrupted", "message": "preempted"}
+
+    summary, engine, _ = drive(plan, place, behave)
+    assert (summary.exit_code, len(engine.started)) == ((0, 6) if shared else (driver.INCOMPLETE, 3))
+    assert list(summary.failed.values()) == ([] if shared else ["the run was interrupted: preempted"])
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [({"cached": True}, "by another batch"), ({"duplicate": True}, "by another batch"), ({}, "in 1.0 s")],
+)
+def test_who_did_a_run_is_said(place, make_test_plan, report, text):
+    plan = make_test_plan("axes: {x: [1]}\n")
+    finish = succeeding(plan, place)
+    _, _, said = drive(plan, place, lambda engine, task: finish(engine, task) | report)
+    assert f"done {plan.runs[0].id} {text}" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

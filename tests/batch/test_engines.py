@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from lt_lib.batch import engines, slurm
+from lt_lib.batch import dask_engine, engines, slurm
 from lt_lib.batch.attempt import _with_short_message
-from lt_lib.batch.engines import AttemptProcess, ProcessEngine
+from lt_lib.batch.dask_engine import DaskEngine
+from lt_lib.batch.engines import AttemptProcess, EngineError, ProcessEngine
 
 TASK = {"run": "r", "devices": None}
 
@@ -88,6 +89,32 @@ def test_a_kill_leaves_the_jobs_of_slurm_to_the_close_that_waits_for_them(tmp_pa
     engine.close()
     assert engine._jobs == {}
     assert calls[:2] == [("scancel", "--signal=KILL", "7"), ("scancel", "7")]
+
+
+class Scheduler:
+    """Stands in for a client of Dask: it knows its workers."""
+
+    def __init__(self):
+        self.workers = {}
+
+    def nthreads(self):
+        return self.workers
+
+
+def test_workers_may_be_gone_for_as_long_as_they_need_to_start_anew(monkeypatch):
+    now, client = [0.0], Scheduler()
+    monkeypatch.setattr(dask_engine.time, "monotonic", lambda: now[0])
+    engine = DaskEngine(client, worker_timeout=60.0)
+
+    def slots(moment, workers):
+        now[0], client.workers = moment, dict.fromkeys(range(workers), 1)
+        return engine.slots
+
+    assert [slots(50, 0), slots(55, 2), slots(100, 0), slots(155, 0), slots(158, 1)] == [0, 2, 0, 0, 1]
+    # Nobody asked for an hour, in which the workers may have been there.
+    assert [slots(4000, 0), slots(4059, 0)] == [0, 0]
+    with pytest.raises(EngineError, match="No worker has joined the scheduler for 60 s"):
+        slots(4061, 0)
 
 
 def test_the_middle_of_a_long_message_is_left_out_and_that_is_said():

@@ -182,6 +182,21 @@ def test_three_separate_workers_one_killed_and_then_row_6_the_scheduler_killed(b
     bench.assert_nothing_is_left()
 
 
+def test_row_6_workers_that_are_all_killed_with_the_last_run_end_the_batch(bench):
+    grid = bench.grid("axes: {x: [60]}\n", SLEEP, RESULT)
+    file, scheduler, workers = start_scheduler(bench)
+    child = bench.batch(grid, "--worker-timeout", 2, scheduler=str(file))
+    bench.wait_for(bench.attempts)
+    for worker in workers:
+        worker.kill()
+    code, said = bench.finish(child, seconds=60)
+    assert code == 3, said
+    assert "No worker has joined the scheduler for 2 s." in said
+    scheduler.terminate()
+    bench.wait_for(lambda: not bench.processes(), seconds=30)
+    assert list((bench.place.folder / "claims").glob("grid.*")) == []
+
+
 @pytest.mark.parametrize(
     ("scheduler", "numbers", "expected"),
     [

@@ -7,8 +7,9 @@ import pytest
 from batch.cases import RESULT, fail, keep_plan, publish, write_grid
 from batch.s3_server import s3_server
 
+from lt_lib.batch import object_place
 from lt_lib.batch.object_place import ObjectPlace, open_place
-from lt_lib.batch.place import DamagedRun, Place
+from lt_lib.batch.place import DamagedRun, Place, storage_problem
 from lt_lib.batch.states import survey
 from lt_lib.batch.tables import collect, csv_text
 from lt_lib.cli import main
@@ -42,6 +43,7 @@ def test_an_address_opens_a_store_and_a_path_a_folder(server, tmp_path):
     assert type(open_place(str(tmp_path))) is Place
     place = open_place(ADDRESS)
     assert (type(place), place.location) == (ObjectPlace, ADDRESS)
+    assert (Place(tmp_path).shares_work, place.shares_work) == (True, False)
     assert not place.is_open
     with pytest.raises(ValueError, match="`place` must be a folder or an address"):
         open_place("what://bucket")
@@ -65,6 +67,13 @@ def test_a_run_is_published_once_and_seen_from_everywhere(places, make_test_plan
     assert [place.published() for place in places] == [[run.id]] * 2
     assert [state.state for state in survey(second, second.plans()[0])] == ["done", "pending"]
     assert csv_text(collect(first)) == csv_text(collect(second))
+
+
+def test_a_plan_that_cannot_be_read_is_named(places, server, make_test_plan):
+    keep_plan(places[0], make_test_plan("axes: {x: [1]}\n"))
+    server.put("some/place/grids/g/plan.json", b"")
+    with pytest.raises(ValueError, match=f"`place` must hold readable plans, got '{ADDRESS}/grids/g/plan.json': "):
+        places[1].plans()
 
 
 def test_files_without_a_manifest_are_no_run(places, server, make_test_plan):
@@ -144,6 +153,37 @@ def test_a_claim_has_one_holder_and_a_dead_one_is_replaced_by_one(places, server
     assert second.claim("a", "s") is None
     assert winner.beat()
     assert not claim.beat()
+    claim.release()  # no longer ours to give back
+    assert winner.beat()
+
+
+@pytest.mark.faults
+def test_a_store_that_fails_takes_no_claim_away(places, server):
+    claim = places[0].claim("a", "s")
+    server.refuses = True
+    with pytest.raises(Exception, match="403") as caught:
+        claim.beat()
+    assert storage_problem(caught.value)
+    claim.release()  # nor is that a fault of the run
+    server.refuses = False
+    assert claim.beat()
+    server.delete("some/place/claims/a.json")
+    assert not claim.beat()
+
+
+@pytest.mark.faults
+def test_a_claim_that_is_taken_over_during_a_beat_is_lost(places, server, monkeypatch):
+    claim, key = places[0].claim("a", "s"), "some/place/claims/a.json"
+    read = object_place._read
+
+    def lose_after_reading(*arguments):
+        found = read(*arguments)
+        server.put(key, b'{"token": "new"}')
+        return found
+
+    monkeypatch.setattr(object_place, "_read", lose_after_reading)
+    assert not claim.beat()
+    assert server.get(key) == b'{"token": "new"}'
 
 
 @pytest.mark.faults
@@ -199,8 +239,6 @@ def _pin(server):
 
 
 def test_a_store_that_fails_is_a_fault_of_the_place(server, tmp_path, capsys):
-    from lt_lib.batch.place import storage_problem
-
     path = write_grid(tmp_path, "axes: {x: [1]}\n")
     server.refuses = True
     assert main(["batch", str(path), "--out", ADDRESS, "--scheduler", "sequential"]) == 4

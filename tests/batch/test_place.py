@@ -1,11 +1,13 @@
 """Places: claims with one winner, runs published once and whole, and what damage looks like."""
 
+import errno
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from batch.cases import fail, publish
@@ -43,6 +45,23 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over(place):
     assert not first.beat()
     first.release()  # no longer ours to give back
     assert place.claims() == ["a"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("call", ["read_text", "utime"])
+def test_a_folder_that_does_not_answer_takes_no_claim_away(place, monkeypatch, call):
+    def fail(*arguments):
+        raise OSError(errno.EIO, "does not answer")
+
+    claim = place.claim("a", "s")
+    with monkeypatch.context() as broken:
+        broken.setattr(*((Path, call) if call == "read_text" else (os, call)), fail)
+        with pytest.raises(OSError, match="does not answer"):
+            claim.beat()
+        claim.release()  # nor is that a fault of the run
+    assert claim.beat()
+    (place.folder / "claims" / "a.json").unlink()
+    assert not claim.beat()
 
 
 def no_link(source, target):

@@ -37,8 +37,8 @@ SIZES = {
     "imdb-small": 3 * 4,
     "crest": 10 * 5 * 4,
     "crest-small": 2 * 5,
-    "self-training-table": 3 * 2 * 2 * (12 + 3),
-    "self-training-relevance": 3 * (2 * 5 + 1 + 1),
+    "self-training-table": 3 * 2 * 2 * (12 + 1 + 3),
+    "self-training-relevance": 3 * 2 * (2 * 5 + 1 + 1),
     "self-training-pool-ratio": 3 * (5 + 1),
     "ssp": 3 * 2 * 3 * 3 * 3,
     "ssp-small": 3 * 3,
@@ -177,7 +177,7 @@ def test_the_self_training_table_has_the_cells_of_the_published_one(repository):
         (dataset, ratio, pool, method)
         for dataset in ("svhn", "cifar10")
         for ratio in (100.0, 50.0, 10.0)
-        for pool in (1.0, ratio / 2, ratio, 2 * ratio)
+        for pool in (1.0, ratio / 2, ratio, 2 * ratio, *((20.0,) if ratio == 100 else ()))
         for method in ("ERM", "LDAM-DRW")
     }
     for config in pooled:
@@ -195,9 +195,10 @@ def test_the_self_training_table_has_the_cells_of_the_published_one(repository):
 def test_the_relevance_grids_vary_what_their_figures_vary(repository):
     relevance = [c for c in configurations(repository, "self-training-relevance") if c.pool_source != "none"]
     assert {(c.imbalance_ratio, c.pool_imbalance_ratio, c.pool_amount) for c in relevance} == {(50.0, 50.0, 5.0)}
-    shares = {source: {c.relevance for c in relevance if c.outside == source} for source in ("cifar10", "noise", "")}
     below = set(np.round(np.arange(0, 1, 0.2), 1).tolist())
-    assert shares == {"cifar10": below, "noise": below, "": {1.0}}
+    sources = {"cifar10": below, "noise": below, "": {1.0}}
+    cells = {(method_name(c), c.outside, c.relevance) for c in relevance}
+    assert cells == {(m, source, r) for m in ("ERM", "LDAM-DRW") for source, shares in sources.items() for r in shares}
     ratio = [c for c in configurations(repository, "self-training-pool-ratio") if c.pool_source != "none"]
     assert {(c.imbalance_ratio, c.relevance, c.outside) for c in ratio} == {(50.0, 0.6, "cifar10")}
     assert {c.pool_imbalance_ratio for c in ratio} == {1.0, 25.0, 50.0, 100.0, 200.0}

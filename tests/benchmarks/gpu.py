@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import os
 import signal
 import statistics
 import sys
@@ -35,6 +34,7 @@ import torch
 from floors import Ceilings, count, floor_seconds, measure_ceilings, median_seconds
 
 from lt_lib import data, models, recipes, training
+from lt_lib._cores import available_cores
 from lt_lib._paths import write_whole
 from lt_lib.data import strong_augment
 from lt_lib.models.wide_resnet import decay_without_norm
@@ -261,7 +261,7 @@ def device_section(bench: Bench) -> Iterator[Found]:
         "device": training.describe_device(bench.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
+        "cpus": available_cores(),
     }
     if bench.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
@@ -468,7 +468,9 @@ def together_section(bench: Bench) -> Iterator[Found]:
         rows[f"{number} threads"] = _tried(partial(_throughput, bench, way, number))
         yield found
     speeds = {name: row["steps_per_second"] for name, row in rows.items() if "steps_per_second" in row}
-    single = max(speed for name, speed in speeds.items() if name.startswith("1 "))
+    single = speeds.get("1 threads")
+    if single is None:
+        raise ValueError(f"no training finished alone, so nothing can be compared with one: {rows}.")
     best = found["best"] = max(speeds, key=speeds.__getitem__)
     found["targets"] = [target(f"throughput of {best} / of one", speeds[best] / single, 4, ">=")]
     yield found

@@ -1,5 +1,7 @@
 """Measured cells beside published ones: which are compared, which are judged, and which orders hold."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -350,6 +352,27 @@ def test_orders_of_print_are_judged_in_paired_seeds(tmp_path, gain, verdict):
     assert (line.better, line.worse, line.pairs, line.verdict) == ("LDAM", "ERM", 3, verdict)
     assert line.published == pytest.approx(29.64 - 26.65)
     assert line.ours == pytest.approx(gain)
+
+
+def test_orders_of_runs_in_two_number_formats_are_shown_and_not_judged(tmp_path):
+    formats = {"ERM": "bfloat16", "LDAM": "float32", "DRW": "bfloat16"}
+    rows = [
+        run(method, seed, 30.0 - 4 * place + 0.1 * place * seed, config_hash=f"{method}{seed}", data_hash="d",
+            beta=0.9999 if method == "DRW" else None)
+        for place, method in enumerate(formats) for seed in (0, 1)
+    ]  # fmt: skip
+    known = {f"{method}{seed}": {"precision": name} for method, name in formats.items() for seed in (0, 1)}
+    (write(tmp_path, rows) / "rows.json").write_text(json.dumps(known))
+    found = comparison.orderings(tmp_path).set_index(["better", "worse"])
+    mixed, alike = found.loc["LDAM", "ERM"], found.loc["DRW", "ERM"]
+    assert (mixed.verdict, mixed.why, mixed.pairs) == ("not judged", "number formats differ", 2)
+    assert (mixed.ours, alike.ours) == (pytest.approx(3.95), pytest.approx(7.9))
+    assert mixed.low < mixed.ours < mixed.high
+    assert (alike.verdict, alike.why) == ("holds", "")
+    # With a third seed in one format there is one pair, still too few.
+    more = [run(method, 2, 30.0, config_hash=f"{method}2", data_hash="d") for method in formats]
+    write(tmp_path, [*rows, *more])
+    assert comparison.orderings(tmp_path).set_index(["better", "worse"]).verdict["LDAM", "ERM"] == "not judged"
 
 
 def test_orders_need_two_pairs_and_one_setting(tmp_path):

@@ -38,7 +38,7 @@ def world(true=1.0, pattern=None, **changes):
     arms = {name: arm(gain, true, pattern, rng) for name, gain in TRUE_GAINS.items()}
     rates = (COUNTS[::-1] / COUNTS[0]) ** (true / 3)
     cells = runs.crest_tables.measure_table("quick", rng)
-    return replace(runs.Measured(arms, COUNTS, 9 * COUNTS, rates, 0.0, cells), **changes)
+    return replace(runs.Measured(arms, COUNTS, 9 * COUNTS, rates, 0.0, cells, true * np.array([5.0, 12.0])), **changes)
 
 
 @pytest.mark.false_world(32, 33, 36, 37, 42, 43, 44, 45, 46, 50, 116)
@@ -49,6 +49,50 @@ def test_trained_rows_hold_only_in_the_true_world(row):
     assert judge(world(0.0)).verdict != "holds"
     # One small world cannot overturn the published table, of which rows 45 and 46 speak.
     assert judge(world(-1.0)).verdict == ("inconclusive" if row in (45, 46) else "refuted")
+
+
+@pytest.mark.false_world(36)
+def test_a_world_that_was_set_so_that_fixmatch_gains_does_not_show_that_it_does():
+    judge, lost = CHECKS[36].judge, np.array([12.0, -2.0])
+    chosen = world(chosen=True)
+    chosen.arms["fixmatch"] = arm(-20.0, 1.0, 1.0, np.random.default_rng(1))
+    assert judge(chosen).verdict == "holds"
+    assert judge(replace(chosen, chosen=False)).verdict == "inconclusive"
+    for gains, verdict in ((lost, "refuted"), (lost + 2.5, "inconclusive"), (lost + 4, "holds")):
+        assert judge(world(chosen=True, teachers=gains)).verdict == verdict
+    assert judge(world(teachers=lost)).verdict == "refuted"
+    assert runs.measure_runs("paper", rng(), folder="/nowhere").chosen is False
+
+
+@pytest.mark.false_world(36)
+def test_teachers_are_compared_within_one_source_and_setting():
+    gains = runs.crest_tables.measure_teachers()
+    assert len(gains) == 7
+    assert gains.min() == pytest.approx(69.95 - 63.89)  # the reversed pool
+    cells = published("independent")
+    swapped = cells.assign(method=cells.method.replace({"supervised": "fixmatch", "fixmatch": "supervised"}))
+    found = runs.crest_tables.measure_teachers(load=lambda _name: swapped)
+    assert CHECKS[36].judge(world(chosen=True, teachers=found)).verdict == "refuted"
+
+
+@pytest.mark.false_world(116)
+def test_a_loss_that_was_not_tuned_decides_nothing():
+    measured = world()
+    measured.arms["mean teacher"] = arm(-5.0, 1.0, 1.0, np.random.default_rng(1))
+    found = CHECKS[116].judge(measured)
+    assert (found.verdict, found.threshold.endswith("a loss without tuning")) == ("inconclusive", True)
+    measured.arms["fixmatch"] = arm(-5.0, 1.0, 1.0, np.random.default_rng(2))
+    assert CHECKS[116].judge(measured).verdict == "refuted"
+
+
+@pytest.mark.false_world(116)
+def test_what_fixmatch_gains_in_a_world_that_was_set_is_read_off_the_runs_of_others():
+    chosen = world(chosen=True)
+    chosen.arms["fixmatch"] = arm(-20.0, 1.0, 1.0, np.random.default_rng(1))
+    assert CHECKS[116].judge(chosen).verdict == "holds"
+    for gains, verdict in (([12.0, -2.0], "refuted"), ([12.0, 0.5], "inconclusive"), ([12.0, 2.0], "holds")):
+        assert CHECKS[116].judge(world(chosen=True, teachers=np.array(gains))).verdict == verdict
+    assert CHECKS[116].judge(world(teachers=np.array([-2.0]))).verdict == "holds"
 
 
 @pytest.mark.false_world(45, 46)
@@ -171,8 +215,8 @@ def test_trainings_that_know_no_method_and_no_imbalance_support_no_claim():
 
     measured = runs.measure_runs("quick", rng(), num_seeds=2, train=plain)
     assert set(measured.arms) == set(TRUE_GAINS)
-    for row in TRAINED:
-        assert CHECKS[row].judge(measured).verdict != "holds", row
+    for row in TRAINED:  # row 36 does not look at trainings in a world that was set
+        assert CHECKS[row].judge(replace(measured, chosen=False)).verdict != "holds", row
 
 
 def test_arms_differ_in_what_their_names_say():

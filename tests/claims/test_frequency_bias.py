@@ -153,12 +153,26 @@ def gradients(head_share, within=0.6, between=0.0, seeds=10):
 
 
 @pytest.mark.false_world(64)
-def test_gradient_share_needs_the_share_of_the_data():
+def test_most_of_the_gradient_is_more_than_half():
     judge = CHECKS[64].judge
     assert judge(gradients(0.85)).verdict == "holds"
+    assert judge(gradients(0.55)).verdict == "holds"  # less than the share of the samples, yet most
+    assert judge(gradients(0.45)).verdict == "refuted"  # more than three classes of ten would have, not most
     assert judge(gradients(0.30)).verdict == "refuted"  # every class alike
     assert judge(gradients(0.05)).verdict == "refuted"  # the tail moves the weights
     assert judge({**gradients(0.85), "other": gradients(0.3)["world"]}).verdict == "refuted"
+
+
+@pytest.mark.false_world(64)
+def test_the_share_is_averaged_over_the_measured_epochs_and_the_rule_names_them():
+    share = np.stack([gradients(value)["world"]["share"][0] for value in (0.8, 0.6, 0.4)])
+    falling = {"world": gradients(0.8)["world"] | {"share": share}}
+    outcome = CHECKS[64].judge(falling)
+    assert (outcome.verdict, outcome.statistic) == ("holds", pytest.approx(60.0))
+    assert "mean over epochs 0 to 2" in outcome.threshold
+    longer = {"world": falling["world"] | {"share": np.concatenate([share, share[-1:].repeat(7, axis=0)])}}
+    assert CHECKS[64].judge(longer).verdict == "refuted"
+    assert "in the first six epochs (mean of seven times" in CHECKS[64].claim.rule
 
 
 @pytest.mark.false_world(69)
@@ -271,6 +285,35 @@ def test_without_imbalance_separation_costs_nothing(rng):
     assert CHECKS[66].judge(measured).verdict != "holds"
     assert measured["long_tailed"] == pytest.approx(measured["balanced"])
     assert (measured["unseen"] == 0).all()
+
+
+def test_a_withheld_cluster_is_never_drawn_and_nothing_else_moves(rng):
+    from lt_lib.data import gaussian_world
+
+    world = gaussian_world(separation=5.0)
+    without = frequency_bias._without_one_cluster(world, 4)
+    sizes = np.full(10, 30)
+    whole, part = (each.sample(sizes, np.random.default_rng(1)) for each in (world, without))
+    moved = np.any(whole.inputs != part.inputs, axis=1)
+    assert 0 < moved.sum() < 30
+    assert (whole.targets[moved] == 4).all()
+    assert frequency_bias._unseen_clusters(world.means, whole.inputs) == 0
+    assert frequency_bias._unseen_clusters(world.means, part.inputs) == 1
+
+
+def test_a_withheld_cluster_costs_what_separation_does_not_buy_back(rng):
+    measured = frequency_bias.measure_separation("quick", rng, separations=(3.5,), num_seeds=2)
+    # A third of one class in ten.
+    assert (measured["withheld"] - measured["balanced"] > 3).all()
+    assert (measured["long_tailed"] - measured["balanced"] < 1).all()
+
+
+def test_the_cluster_is_withheld_from_the_rarest_class(rng, monkeypatch):
+    labels = []
+    monkeypatch.setattr(frequency_bias, "_without_one_cluster", lambda world, label: labels.append(label) or world)
+    measured = frequency_bias.measure_separation("quick", rng, separations=(3.5,), num_seeds=2, epochs=1)
+    assert labels == [np.random.default_rng(seed).permutation(10)[-1] for seed in (0, 1)]
+    assert (measured["withheld"] == measured["long_tailed"]).all()
 
 
 def test_unseen_clusters_are_counted():

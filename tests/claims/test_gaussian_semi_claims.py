@@ -55,7 +55,27 @@ def test_error_of_the_rule_is_the_closed_form(rng):
     assert measured["error"] == pytest.approx(exact, abs=1e-6)
 
 
+@pytest.mark.parametrize("row", [110, 111, 112])
+def test_the_number_shown_is_the_claims_own(row, rng):
+    shown = {110: "grid steps from the best threshold", 111: "samples of 4 more than 1e-12 off", 112: "exact coverage"}
+    assert CHECKS[row].run("quick", rng).threshold.startswith(shown[row])
+
+
+@pytest.mark.false_world(110)
+def test_a_rule_at_the_right_place_that_costs_too_much_is_refused(rng):
+    measured = checks.measure_threshold("quick", rng)
+    judged = CHECKS[110].judge(measured | {"error": measured["error"] + 1e-5})
+    assert (judged.verdict, judged.threshold[:21]) == ("refuted", "error above the least")
+
+
 # Row 111
+
+
+@pytest.mark.false_world(111)
+@pytest.mark.parametrize("deviation", [1e-11, np.nan, 1.0])
+def test_one_sample_off_the_definition_is_enough(deviation):
+    assert CHECKS[111].judge(np.array([0.0, 1e-15, deviation, 0.0])).verdict == "refuted"
+    assert CHECKS[111].judge(np.array([0.0, 1e-15, 0.0, 0.0])).verdict == "holds"
 
 
 @pytest.mark.false_world(111)
@@ -236,3 +256,5 @@ def test_exact_and_sampled_coverage_are_judged_each_by_itself():
     assert (judged.verdict, judged.threshold) == ("refuted", "exact coverage - bound >= 0")
     judged = CHECKS[112].judge(whole | {"sampled": np.array([0.9, 0.88])})
     assert (judged.verdict, judged.threshold) == ("refuted", "sampled coverage + 4 s.e. - bound >= 0")
+    judged = CHECKS[112].judge(whole | {"sampled": np.array([0.95, 0.95])})
+    assert (judged.verdict, judged.threshold) == ("refuted", "standard errors between sampled and exact <= 4")

@@ -13,9 +13,9 @@ CHECKS = {check.claim.id: check for check in lp.CHECKS}
 # Errors that agree with every claim, lowest for the methods that are said to be best.
 TRUE_WORLD = {
     "ERM": 50.0, "Focal": 51.0, "LDAM": 40.0, "CB RS": 56.0, "CB RW": 57.0, "CB-focal": 48.0, "HG-DRS": 55.0,
-    "LDAM-HG-DRS": 50.5, "M-DRW": 42.0, "LDAM-DRW": 35.0, "ERM-DRW": 45.0, "LDAM-RW": 41.0, "uniform margin": 44.0,
-    "CB RW, twice the rate": 57.0, "ERM-DRW, twice the rate": 45.0, "CB RW, twice the batch": 57.0,
-    "ERM-DRW, twice the batch": 45.0,
+    "LDAM-HG-DRS": 50.5, "M-DRW": 42.0, "LDAM-DRW": 35.0, "DRW": 45.0, "LDAM-RW": 41.0, "uniform margin": 44.0,
+    "CB RW, twice the rate": 57.0, "DRW, twice the rate": 45.0, "CB RW, twice the batch": 57.0,
+    "DRW, twice the batch": 45.0,
 }  # fmt: skip
 AT_STEP = {"CB-focal": 58.0, "LDAM-DRW": 33.0}
 TRAINED = [85, 91, 95, 96, 97, 98, 99, 100, 101]
@@ -160,7 +160,7 @@ def test_trainings_that_ignore_the_method_support_no_claim():
     def plain(configs):
         # All methods of a profile and seed are the same run, which is trained once.
         keys = [(c.imbalance_type, c.seed) for c in configs]
-        fields = {"n_max": 100, "epochs": 1, "evaluate_every": 1}
+        fields = {"n_max": 100, "epochs": 1, "evaluate_every": 1, "validation_per_class": 5}
         once = {
             (kind, s): preset("gaussian-quick", imbalance_type=kind, seed=s, split_seed=s, **fields)
             for kind, s in set(keys)
@@ -172,6 +172,47 @@ def test_trainings_that_ignore_the_method_support_no_claim():
     assert set(measured["runs"].method) >= set(lp.METHODS)
     for row in TRAINED:
         assert CHECKS[row].judge(measured).verdict != "holds", row
+
+
+def test_a_uniform_margin_is_the_one_that_validation_prefers():
+    trained = []
+
+    def prefers(configs):
+        trained.extend(configs)
+        wanted = {"exponential": 0.2, "step": 0.3}
+        scores = [1 - abs(c.max_margin - wanted[c.imbalance_type]) - 0.01 * c.seed for c in configs]
+        return [
+            SimpleNamespace(
+                recall=np.full(10, 0.5), accuracy_last=0.5, accuracy_validation=None, accuracy_best_on_test=0.5,
+                curves={"accuracy": {"validation": [0.0, score]}},
+            )
+            for score in scores
+        ]  # fmt: skip
+
+    measured = lp.measure_runs("quick", np.random.default_rng(0), num_seeds=2, train=prefers)
+    assert lp.chosen_margins(measured["tuned"]) == {
+        ("M-DRW", "exponential"): 0.2, ("M-DRW", "step"): 0.3, ("uniform margin", "step"): 0.3,
+    }  # fmt: skip
+    judged = [c for c in trained if c.margin_rule == "uniform" and c.loss == "ldam" and not c.validation_per_class]
+    assert sorted((c.imbalance_type, c.max_margin, c.defer_until < 1 and c.weighting != "none") for c in judged) == [
+        ("exponential", 0.2, True), ("exponential", 0.2, True), ("step", 0.3, False), ("step", 0.3, False),
+        ("step", 0.3, True), ("step", 0.3, True),
+    ]  # fmt: skip
+    # All others keep the margin of the paper.
+    assert {c.max_margin for c in trained if c.margin_rule == "ldam"} == {0.5}
+    # Nothing is chosen on the test set, of which all methods here know equally much.
+    assert measured["runs"].error.tolist() == [50.0] * len(measured["runs"])
+
+
+def test_a_hold_out_takes_no_sample_from_the_training_set():
+    from lt_lib import data
+    from lt_lib.recipes import draw_subset
+
+    dataset = data.load("gaussian")
+    config = lp.world_config("ERM", "exponential")
+    plain, held = (draw_subset(each, dataset) for each in (config, config.changed(validation_per_class=100)))
+    assert plain.train.tolist() == held.train.tolist()
+    assert len(held.validation) == 1000
 
 
 @pytest.mark.false_world(92, 93)

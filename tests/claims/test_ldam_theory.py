@@ -86,12 +86,62 @@ def test_a_loss_with_a_polynomial_tail_is_refused():
 # Rows 86 and 87
 
 
+@pytest.fixture(scope="module")
+def cells():
+    return worlds.measure_bound_and_error("quick", np.random.default_rng(0))
+
+
+def test_bound_and_error_hold_together_with_what_other_draws_would_give(cells):
+    outcome = CHECKS[86].judge(cells)
+    assert outcome.verdict == "holds"
+    assert cells["bound_again"].shape == (worlds.RESAMPLES, len(cells["bound"]))
+    assert 0.7 <= outcome.low < outcome.statistic <= 1
+    # The means of the resamples lie around the means of the draws, bound with bound and error with error.
+    for name in ("bound", "error"):
+        assert cells[f"{name}_again"].mean(axis=0) == pytest.approx(cells[name], rel=0.03)
+
+
 @pytest.mark.false_world(86)
-@pytest.mark.parametrize("bound", [lambda g, n, c: np.sqrt(c / n) * g, lambda g, n, c: np.sqrt(n / c) / g])
-def test_a_wrong_bound_is_refused(bound, rng):
-    check = CHECKS[86]
-    assert check.judge(check.measure("quick", rng)).verdict == "holds"
-    assert check.judge(worlds.measure_bound_and_error("quick", rng, bound=bound)).verdict == "refuted"
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda g, n, c: np.sqrt(c / n) * g,
+        lambda g, n, c: np.sqrt(n / c) / g,
+        lambda g, n, c: 1 / g,
+        lambda g, n, c: np.sqrt(c / n),
+        lambda g, n, c: n**-0.25 / g,
+        lambda g, n, c: 1.0,
+    ],
+    ids=["margin above", "samples above", "no samples", "no margin", "another power", "constant"],
+)
+def test_a_wrong_bound_is_refused(bound, rng, monkeypatch):
+    monkeypatch.setattr(worlds, "BOUND_DRAWS", 20)
+    assert CHECKS[86].judge(worlds.measure_bound_and_error("quick", rng, bound=bound)).verdict == "refuted"
+
+
+@pytest.mark.false_world(86)
+def test_a_bound_shuffled_within_each_distance_does_not_hold_though_the_distance_orders_the_errors(cells, rng):
+    lines = [np.flatnonzero(cells["separation"] == value) for value in worlds.SEPARATIONS]
+    passes = 0
+    for _ in range(40):
+        order = np.concatenate([rng.permutation(line) for line in lines])
+        shuffled = cells | {"bound": cells["bound"][order], "bound_again": cells["bound_again"][:, order]}
+        passes += worlds.rank_correlation(shuffled["bound"], cells["error"]) >= 0.7
+        outcome = CHECKS[86].judge(shuffled)
+        assert outcome.verdict != "holds"
+        assert "at equal distance" in outcome.threshold
+    assert passes > 30
+
+
+def test_order_along_lines_is_the_rank_correlation_of_each_line(rng):
+    bound, error = rng.integers(3, size=(5, 12)), rng.random((5, 12))
+    separation = np.tile([6.0, 5.0, 7.0], 4)
+    bound[:, separation == 7.0] = 1
+    found = worlds.order_along_lines(bound, error, separation)
+    for i, j in np.ndindex(5, 3):
+        line = separation == (5.0, 6.0, 7.0)[j]
+        assert found[i, j] == pytest.approx(worlds.rank_correlation(bound[i, line], error[i, line]), abs=1e-11)
+    assert (found[:, 2] == 0).all()
 
 
 @pytest.mark.false_world(87)

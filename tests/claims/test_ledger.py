@@ -22,7 +22,8 @@ def stored(repository, name):
 
 def test_the_ledger_is_complete():
     assert [entry.id for entry in ledger()] == list(range(1, 140))
-    assert all(entry.check is not None for entry in ledger())
+    # Row 134 is words: a check of it could not fail.
+    assert [entry.id for entry in ledger() if entry.check is None] == [134]
 
 
 @pytest.mark.parametrize("entry", ledger(), ids=lambda entry: entry.id)

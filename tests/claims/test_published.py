@@ -63,6 +63,8 @@ def value(name, where):
         ("crest", {"table": "crest", "dataset": "cifar10", "ratio": 100, "method": "FixMatch",
                    "setting": "label_fraction=0.1"}, 66.3),
         ("value_of_labels", {"ratio": 100, "method": "CE", "dataset": "cifar10"}, 29.64),
+        ("value_of_labels", {"ratio": 50, "method": "CE+SSP", "dataset": "cifar100"}, 54.96),
+        ("value_of_labels", {"method": "cRT+SSP", "dataset": "inaturalist2018"}, 31.9),
     ],
 )  # fmt: skip
 def test_cells_have_their_printed_values(table, where, expected):

@@ -16,7 +16,9 @@ BY_ROW = {check.claim.id: check for check in CHECKS}
 SEEDS, CLASSES = 10, 10
 TAIL = np.linspace(0.0, 1.0, CLASSES)
 TRAINED = [row for row in BY_ROW if row != 133]
-PRINTED = [107, 108, 117, 118]
+PRINTED = [107, 108, 117, 118, 119]
+# A published gain by size of the pool in which row 119 holds.
+SWEEP = {0.5: 3.0, 1.0: 4.5, 5.0: 6.5, 10.0: 8.0}
 
 
 def rng():
@@ -25,9 +27,11 @@ def rng():
 
 def settings():
     found = [*self_training.TABLE, *self_training.amount_settings(), *self_training.omega_settings()]
-    found += [*self_training.relevance_settings(), *self_training.mixed_pool_settings()]
-    found += [*self_training.random_settings(), self_training.TWICE_LABELLED]
-    found += [*self_training.LONG_TABLE, self_training.LONG_RELEVANT, self_training.LONG_MIXED]
+    found += [each for loss in runs.LOSSES for each in self_training.relevance_settings(loss)]
+    found += [*self_training.mixed_pool_settings((*self_training.POOL_RATIOS, *self_training.BETWEEN_RATIOS))]
+    found += [*self_training.random_settings(), self_training.TWICE_LABELLED, *self_training.SAME_POOLS]
+    found += [each for longer in self_training.LONG_RELEVANT.values() for each in longer]
+    found += [*self_training.LONG_TABLE, self_training.LONG_MIXED]
     return list(dict.fromkeys(found))
 
 
@@ -56,7 +60,7 @@ def training(*, effect=1.0, long_effect=None, random_harm=0.9, gain=claimed_gain
     for setting, lift in ((DEFAULT.base, 0.0), (DEFAULT, 0.1 * effect)):
         found.silhouette[setting] = 0.3 - 0.2 * TAIL + lift * TAIL + noise.normal(scale=0.01, size=(SEEDS, CLASSES))
     clustering = found.error(DEFAULT) + 5.0 * effect + noise.normal(scale=0.1, size=SEEDS)
-    return Training(found, printed(), clustering)
+    return Training(found, printed(), dict(SWEEP), clustering)
 
 
 def printed(gain=claimed_gain):
@@ -84,16 +88,33 @@ def test_claims_do_not_hold_without_effect(row):
 @pytest.mark.false_world(105, 107, 108, 109, 115, 117, 119, 120, 121, 122, 135)
 @pytest.mark.parametrize("row", [row for row in TRAINED if row != 118])
 def test_claims_do_not_hold_with_reversed_effect(row):
-    # Where cells are printed our runs alone cannot refute.
-    expected = "inconclusive" if row in PRINTED else "refuted"
+    # Where cells are printed our runs alone cannot refute; pools that never pay say nothing of the relevance they need.
+    expected = "inconclusive" if row in (*PRINTED, 121) else "refuted"
     assert BY_ROW[row].judge(training(effect=-1.0)).verdict == expected
 
 
-@pytest.mark.false_world(107, 108, 117, 118)
+@pytest.mark.false_world(107, 108, 117, 118, 119)
 @pytest.mark.parametrize("row", PRINTED)
 def test_printed_cells_refute(row):
     table = printed(lambda setting: -claimed_gain(setting) * (10.0 if setting.ratio == 10 else 1.0))
-    assert BY_ROW[row].judge(replace(training(), printed=table)).verdict == "refuted"
+    found = replace(training(), printed=table, sweep={0.5: 8.0, 1.0: 7.0, 5.0: 6.0, 10.0: 5.0})
+    assert BY_ROW[row].judge(found).verdict == "refuted"
+
+
+@pytest.mark.false_world(119)
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((3.4, 4.8, 6.8, 8.3), "holds"),
+        ((3.4, 3.6, 4.0, 4.6), "inconclusive"),
+        ((0.4, 0.9, 4.8, 9.9), "inconclusive"),
+        ((-1.2, 0.9, 4.8, 9.9), "refuted"),
+        ((5.0, 4.8, 4.0, 3.4), "refuted"),
+    ],
+)
+def test_printed_amounts_must_bring_gain_and_less_and_less_of_it(gains, verdict):
+    sweep = dict(zip(self_training.AMOUNTS, gains, strict=True))
+    assert BY_ROW[119].judge(replace(training(), sweep=sweep)).verdict == verdict
 
 
 def test_the_printed_table_is_complete():
@@ -113,6 +134,97 @@ def test_a_spread_that_grows_with_balance_is_refuted():
     assert BY_ROW[118].judge(training(gain=reversed_spread)).verdict == "inconclusive"
     table = printed(reversed_spread)
     assert BY_ROW[118].judge(replace(training(), printed=table)).verdict == "refuted"
+
+
+@pytest.mark.false_world(118)
+def test_our_half_of_the_spread_is_that_over_the_same_pools():
+    """Labels at both ratios react alike to a pool; the table's pools still reach further at ratio 100."""
+
+    def alike(setting):
+        return 6.0 - 2.2 * np.log10(setting.pool_ratio)
+
+    found = training(gain=alike)
+    assert (
+        self_training.spread(found.runs, "CE", 100.0).mean() > self_training.spread(found.runs, "CE", 10.0).mean() + 2
+    )
+    assert BY_ROW[118].judge(found).verdict == "inconclusive"
+    assert "ours, inconclusive" in BY_ROW[118].judge(found).threshold
+
+
+@pytest.mark.false_world(118)
+@pytest.mark.parametrize("loss", runs.LOSSES)
+@pytest.mark.parametrize(
+    ("at_100", "at_10", "verdict"),
+    [
+        (-3.0, 0.5, "holds"),
+        (3.0, -0.5, "holds"),
+        (-0.5, 3.0, "refuted"),
+        (0.5, -3.0, "refuted"),
+    ],
+)
+def test_reactions_of_either_sign_are_compared_in_size(loss, at_100, at_10, verdict):
+    """Points by which a pool of ratio 20 is worse than a balanced one, for one loss; less than none is better."""
+
+    def reacting(setting):
+        points = {100.0: at_100, 10.0: at_10}.get(setting.ratio, 0.0)
+        return -points * np.log10(setting.pool_ratio) / np.log10(20.0)
+
+    found = training(gain=lambda s: reacting(s) if s.loss == loss else claimed_gain(s))
+    assert f"ours, {verdict}" in BY_ROW[118].judge(found).threshold
+    size = self_training.excess_reaction(found.runs, loss)
+    assert size.mean() == pytest.approx(abs(at_100) - abs(at_10), abs=0.15)
+
+
+@pytest.mark.false_world(118)
+def test_noise_of_single_seeds_is_no_reaction():
+    """Neither labelled set reacts in the mean, and the one at 100 is noisier; the mean of sizes would differ."""
+    found, noise = training(), np.random.default_rng(5).normal(size=SEEDS)
+    noise = (noise - noise.mean())[:, None] / 100
+    for setting in [each for each in found.runs.recall if each.pool_ratio == 20.0]:
+        balanced = found.runs.recall[replace(setting, pool_ratio=1.0)]
+        found.runs.recall[setting] = balanced + noise * (3.0 if setting.ratio == 100.0 else 0.1) + 1e-5
+    sizes = [np.abs(self_training.reaction(found.runs, "CE", ratio)) for ratio in (100.0, 10.0)]
+    assert self_training.positive_effect(sizes[0] - sizes[1]).verdict == "holds"
+    assert "ours, inconclusive" in BY_ROW[118].judge(found).threshold
+
+
+@pytest.mark.false_world(117)
+@pytest.mark.parametrize("loss", runs.LOSSES)
+def test_a_pool_between_those_of_the_table_that_is_better_than_the_balanced_one_is_seen(loss):
+    def peaked(setting):
+        between = (setting.loss, setting.ratio, setting.pool_ratio) == (loss, 100.0, 20.0)
+        return claimed_gain(replace(setting, pool_ratio=1.0)) + 2.0 if between else claimed_gain(setting)
+
+    found = training(gain=peaked)
+    assert BY_ROW[117].judge(found).verdict == "inconclusive"
+    assert f"ours, refuted: mean > 0 points (error at pool ratio 20 less at 1, {loss}, rho = 100)" in (
+        BY_ROW[117].judge(found).threshold
+    )
+    del found.runs.recall[Setting(loss, 100.0, pool_ratio=20.0)]
+    assert BY_ROW[117].judge(found).verdict == "holds"
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(1.4, "inconclusive"), (2.0, "refuted"), (-0.1, "holds")])
+def test_a_printed_difference_that_two_runs_of_one_cell_have_decides_nothing(points, verdict):
+    """Row 117: the balanced pool of one loss at one ratio is worse than all others. Row 118: a spread is larger."""
+    table = printed()
+    table[Setting("LDAM-DRW", 10.0, pool_ratio=1.0)] = table[Setting("LDAM-DRW", 10.0, pool_ratio=5.0)] + points
+    assert BY_ROW[117].judge(replace(training(), printed=table)).verdict == verdict
+    table, cells = printed(), runs.table_settings(("LDAM-DRW",), (10.0,))
+    wide = np.ptp([table[setting] for setting in runs.table_settings(("LDAM-DRW",), (100.0,))])
+    rising = dict(zip(cells, (20.0, 20.0, 20.0, 20.0 + wide + points), strict=True))
+    expected = {1.4: "inconclusive", 2.0: "refuted", -0.1: "inconclusive"}[points]
+    assert BY_ROW[118].judge(replace(training(), printed=table | rising)).verdict == expected
+
+
+@pytest.mark.false_world(117)
+@pytest.mark.parametrize("loss", runs.LOSSES)
+def test_one_loss_with_which_balance_does_not_pay_is_enough(loss):
+    def other(setting):
+        return -claimed_gain(setting) if setting.loss == loss else claimed_gain(setting)
+
+    assert BY_ROW[117].judge(training(gain=other)).verdict == "inconclusive"
+    assert BY_ROW[117].judge(replace(training(), printed=printed(other))).verdict == "refuted"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +290,21 @@ def test_a_crossing_elsewhere_is_refuted(where):
     assert found.statistic == pytest.approx(where, abs=0.03)
 
 
+@pytest.mark.false_world(121)
+@pytest.mark.parametrize(("where", "verdict"), [(0.6, "holds"), (0.2, "refuted"), (1.5, "inconclusive")])
+def test_a_loss_whose_relevant_pool_does_not_pay_says_nothing_of_the_relevance_it_needs(where, verdict):
+    """Cross entropy never gains; the row is judged with LDAM-DRW, unless that does not gain either."""
+
+    def only_one_pays(setting):
+        return 10 * (setting.relevance - where) if setting.loss == "LDAM-DRW" else -2.0
+
+    found = training(gain=only_one_pays)
+    assert BY_ROW[121].judge(found).verdict == verdict
+    alone = self_training.judge_relevance(found, "CE")
+    assert alone.verdict == "inconclusive"
+    assert "a fully relevant pool does not gain" in alone.threshold
+
+
 @pytest.mark.false_world(122)
 @pytest.mark.parametrize("where", [5.0, 120.0])
 def test_a_gain_that_ends_elsewhere_is_refuted(where):
@@ -185,6 +312,26 @@ def test_a_gain_that_ends_elsewhere_is_refuted(where):
         return 5 * np.log(where / setting.pool_ratio)
 
     assert BY_ROW[122].judge(training(gain=shifted)).verdict == "refuted"
+
+
+def test_pools_in_between_sharpen_where_a_gain_ends():
+    def bent(setting):
+        """Falls to zero at a ratio of 5, and further at once."""
+        return 2.0 if setting.pool_ratio < 5 else 0.0 if setting.pool_ratio == 5 else -4.0
+
+    found = training(gain=bent)
+    assert BY_ROW[122].judge(found).statistic == pytest.approx(5.0, abs=0.2)
+    for ratio in self_training.BETWEEN_RATIOS:
+        del found.runs.recall[Setting(relevance=0.6, pool_ratio=ratio)]
+    assert BY_ROW[122].judge(found).statistic == pytest.approx(25 ** (1 / 3), abs=0.2)
+
+
+def test_the_printed_sweep_is_over_the_cell_without_a_pool():
+    sweep = self_training.printed_sweep()
+    assert list(sweep) == list(self_training.AMOUNTS)
+    assert sweep[5.0] == pytest.approx(25.19 - 18.36)
+    table = self_training.printed_errors()
+    assert sweep[5.0] == pytest.approx(table[DEFAULT.base] - table[DEFAULT])
 
 
 def test_crossing_reads_from_the_right():
@@ -225,7 +372,7 @@ def test_an_end_to_end_world_without_signal_gains_nothing():
     cells = [Setting(pool_ratio=s.pool_ratio, length=0.5) for s in cells]
     found = runs.run_settings(list(dict.fromkeys(cells)), seeds=range(4), pool_of=noise_pool)
     moved = Runs({Setting(pool_ratio=s.pool_ratio, amount=s.amount): v for s, v in found.recall.items()})
-    judged = Training(moved, printed(), np.full(4, 90.0))
+    judged = Training(moved, printed(), SWEEP, np.full(4, 90.0))
     assert self_training.judge_value(judged).verdict == "refuted"
     slopes = self_training.log_slope(moved, runs.table_settings(("CE",), (50.0,)))
     assert abs(slopes.mean()) < 0.5
@@ -273,7 +420,7 @@ NEVER = {105: "no clustering of the pool", 109: "no features", 135: "no pools dr
 
 
 def test_missing_rows_are_not_judged():
-    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), equal_updates=False)
+    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), SWEEP, equal_updates=False)
     for row in TRAINED:
         assert BY_ROW[row].judge(None).verdict == BY_ROW[row].judge(few).verdict == "not judged"
         if row not in NEVER:
@@ -283,7 +430,7 @@ def test_missing_rows_are_not_judged():
 
 @pytest.mark.parametrize("row", NEVER)
 def test_rows_that_no_measured_run_can_decide_do_not_ask_for_runs(row):
-    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), equal_updates=False)
+    few = Training(Runs({DEFAULT: np.full((3, 10), 0.9)}), printed(), SWEEP, equal_updates=False)
     for measured in (None, few, replace(training(), clustering=None, equal_updates=False)):
         found = BY_ROW[row].judge(measured)
         assert (found.verdict, found.why) == ("not judged", f"measured rows hold {NEVER[row]}")

@@ -45,7 +45,7 @@ def claimed_gain(setting):
 
 def every_setting():
     found = [*TABLE, *self_training.amount_settings(), *self_training.omega_settings()]
-    found += [*self_training.relevance_settings(), *self_training.mixed_pool_settings()]
+    found += [*self_training.relevance_settings(), *self_training.mixed_pool_settings(), *self_training.SAME_POOLS]
     return list(dict.fromkeys(found))
 
 
@@ -97,11 +97,26 @@ def world(folder, effect=1.0, gain=claimed_gain, seeds=SEEDS, **fields):
 @pytest.mark.false_world(107, 108, 115, 117, 119, 120, 121, 122)
 @pytest.mark.parametrize("number", JUDGED)
 def test_rows_of_the_notebook_hold_only_in_the_true_world(number, tmp_path):
-    # In print the spread of LDAM-DRW is larger at ratio 10 than at 100, whatever ours is.
-    assert judged(number, world(tmp_path / "true")).verdict == ("refuted" if number == 118 else "holds")
+    # In print order and spread of LDAM-DRW at ratio 10 are not as claimed, by less than two runs differ.
+    found = judged(number, world(tmp_path / "true"))
+    assert found.verdict == ("inconclusive" if number in (117, 118) else "holds")
+    assert number not in (117, 118) or "ours, holds" in found.threshold
     assert judged(number, world(tmp_path / "null", 0.0)).verdict != "holds"
-    reversed_ = judged(number, world(tmp_path / "reversed", -1.0)).verdict
-    assert reversed_ == ("inconclusive" if number in (107, 108, 117) else "refuted")
+    found = judged(number, world(tmp_path / "reversed", -1.0))
+    assert found.verdict == ("inconclusive" if number in (107, 108, 117, 118, 119, 121) else "refuted")
+    # A reaction has a size and a sign; row 118 is about the size.
+    assert number not in (117, 118) or f"ours, {'refuted' if number == 117 else 'holds'}" in found.threshold
+
+
+def test_the_spread_is_not_judged_without_the_same_pools_for_both_labelled_sets(tmp_path):
+    """Pools of ratio 20 for labels at 100 are not in the published table."""
+    folder = world(tmp_path)
+    rows = pd.read_csv(folder / "self-training.csv")
+    write(folder, rows[(rows.imbalance_ratio != 100) | (rows.pool_imbalance_ratio != 20)])
+    found = judged(118, folder)
+    assert found.verdict == "not judged"
+    assert "lacks CE, ratio 100, pool x 5 of ratio 20" in found.why
+    assert judged(117, folder).verdict == "inconclusive"
 
 
 def test_rows_that_no_run_of_the_notebook_can_give_say_so(tmp_path):
@@ -204,7 +219,9 @@ def test_rows_of_two_kinds_are_refused(tmp_path, change, message):
 def test_a_verdict_that_a_control_as_long_does_not_share_is_inconclusive(number, tmp_path):
     folder = world(tmp_path)
     before = judged(number, folder)
-    for updates, points, words in ((17000, 20.0, f"{EQUAL_LENGTH} refuted"), (9000, 20.0, LACK), (17600, 0.0, "")):
+    # Over such a control not even a fully relevant pool pays.
+    other = f"{EQUAL_LENGTH} {'inconclusive' if number == 121 else 'refuted'}"
+    for updates, points, words in ((17000, 20.0, other), (9000, 20.0, LACK), (17600, 0.0, "")):
         write(folder, controls(every_setting(), points, updates=updates), "controls.csv")
         after = judged(number, folder)
         assert after.verdict == ("inconclusive" if words else before.verdict)
@@ -242,8 +259,8 @@ def test_without_a_control_for_every_seed_nothing_is_decided(number, tmp_path):
     for found in (partly, judged(number, folder)):
         assert found.verdict == "inconclusive"
         assert LACK in found.threshold
-    for unaffected in (115, 117):
-        assert judged(unaffected, folder).verdict == "holds"
+    assert judged(115, folder).verdict == "holds"
+    assert "ours, holds" in judged(117, folder).threshold
 
 
 def test_two_controls_as_long_as_one_row_are_refused(tmp_path):

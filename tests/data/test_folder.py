@@ -193,6 +193,14 @@ def test_damaged_cache_is_named_and_can_be_deleted(tree, damage):
     assert data_hash(load(f"folder:{tree}")) == expected
 
 
+def test_whoever_may_read_the_images_may_read_their_cache(tree):
+    """A data root can be shared by people."""
+    load(f"folder:{tree}")
+    (tree / "made-as-usual").touch()
+    usual = (tree / "made-as-usual").stat().st_mode
+    assert {(tree / ".lt_cache" / name).stat().st_mode for name in cache_files(tree)} == {usual}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"tree": "x"}'])
 def test_damaged_manifest_is_named(tree, content):
     load(f"folder:{tree}")
@@ -217,7 +225,7 @@ def test_interrupted_write_leaves_the_old_cache(tree, monkeypatch, target):
     with pytest.raises(KeyboardInterrupt):
         load(f"folder:{tree}")
     monkeypatch.undo()
-    assert not list((tree / ".lt_cache").glob("*.part"))
+    assert not list((tree / ".lt_cache").glob(".*.tmp"))
     for name, content in before.items():
         assert (tree / ".lt_cache" / name).read_bytes() == content
     assert len(load(f"folder:{tree}").train) == 6

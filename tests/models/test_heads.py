@@ -43,7 +43,7 @@ def test_linear_head_has_he_variance_and_zero_bias():
 
 
 def test_unknown_head_is_refused():
-    with pytest.raises(ValueError, match="`kind` must be 'linear' or 'cosine', got 'round'"):
+    with pytest.raises(ValueError, match="`kind` must be one of 'linear', 'cosine', got 'round'"):
         make_head("round", 2, 2)
 
 
@@ -109,7 +109,7 @@ def test_wrong_groups_are_refused():
             StackedModel([MLP(4, 3)]).parameter_groups(decay)
     with pytest.raises(TypeError, match="`weight_decay` must be a real number, got True"):
         parameter_groups(MLP(4, 3), True)
-    with pytest.raises(ValueError, match="`decay_on` must be 'all', .* got 'some'"):
+    with pytest.raises(ValueError, match="`decay_on` must be one of 'all', .* got 'some'"):
         parameter_groups(MLP(4, 3), 0.1, decay_on="some")
     with pytest.raises(ValueError, match="`decay_on='head_bias_only'` needs a model whose `head` has a bias"):
         parameter_groups(MLP(4, 3, head="cosine"), 0.1, decay_on="head_bias_only")

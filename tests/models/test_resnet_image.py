@@ -34,7 +34,7 @@ def test_heads_are_linear_or_cosine():
     cosine = ImageResNet(18, 4, head="cosine").eval()
     with torch.no_grad():
         assert cosine(torch.randn(3, 3, 32, 32)).abs().max() <= 1 + 1e-5
-    with pytest.raises(ValueError, match="`kind` must be 'linear' or 'cosine', got 'none'"):
+    with pytest.raises(ValueError, match="`kind` must be one of 'linear', 'cosine', got 'none'"):
         ImageResNet(18, 4, head="none")
     with pytest.raises(ValueError, match="`depth` must be one of '18', '50', '101', '152', got '34'"):
         ImageResNet(34, 4)

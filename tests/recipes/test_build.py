@@ -73,6 +73,19 @@ def test_augmented_images_stay_bytes_and_are_standardised_per_batch(tiny):
     torch.testing.assert_close(one, augment.normalise(crops, *augment.channel_statistics(tiny.train.inputs)))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_without_augmentation_the_inputs_are_those_of_a_run_without_it(tiny, precision):
+    config = RunConfig(dataset="tiny", model="resnet8", augment=True, precision=precision, imbalance_ratio=4.0)
+    problem = build.build_problem(config, "cpu", tiny)
+    bare, other = build.unaugmented(problem), build.build_problem(config.changed(augment=False), "cpu", tiny)
+    assert torch.equal(bare.train, other.train)
+    assert bare.train.stride() == other.train.stride()
+    assert torch.equal(bare.store(tiny.test.inputs), other.store(tiny.test.inputs))
+    assert torch.equal(bare.prepare(bare.train), bare.train)
+    assert bare.augment is None
+    assert build.unaugmented(bare) is bare
+
+
 def test_vectors_are_used_as_they_are(vectors):
     config = BASE.changed(dataset="vectors", precision="float32")
     problem = build.build_problem(config, "cpu", vectors)

@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -34,6 +35,51 @@ def test_threads_work_at_the_same_time():
         return job
 
     assert side_by_side(meet, [5, 6], workers=2, way="threads") == [5, 6]
+
+
+def test_after_an_error_no_other_job_begins():
+    """The job that fails is not the first: the first one is still at work, and others wait."""
+    begun, failed = [], threading.Event()
+
+    def job(number):
+        begun.append(number)
+        if number == 1:
+            failed.set()
+            raise ValueError("job 1")
+        failed.wait(timeout=20)
+        time.sleep(0.02 if number else 1)
+
+    with pytest.raises(ValueError, match="job 1"):
+        side_by_side(job, range(50), workers=2, way="threads")
+    # One more may have begun between the failure and the moment it was seen.
+    assert len(begun) < 10
+
+
+def fail_second(job):
+    """Leaves a file; the second of the jobs fails while the first is at work."""
+    folder, number = job
+    (folder / str(number)).touch()
+    if number == 1:
+        raise ValueError("job 1")
+    time.sleep(3 if number == 0 else 0)
+
+
+def test_after_an_error_in_a_process_no_other_job_begins(tmp_path):
+    with pytest.raises(ValueError, match="job 1"):
+        side_by_side(fail_second, [(tmp_path, number) for number in range(20)], workers=2, way="processes")
+    assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()} <= {"0", "1", "2"}
+
+
+def test_after_an_interrupt_no_other_job_begins(monkeypatch):
+    begun = []
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_lib.recipes.side_by_side.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(begun.append, range(20), workers=2, way="threads")
+    assert sorted(begun) == [0, 1]
 
 
 def test_processes_share_the_threads_of_this_one_and_do_the_same(tiny, monkeypatch):

@@ -181,7 +181,7 @@ def test_a_checkpoint_restores_the_alignment():
         (torch.tensor([1.5, -0.5]), {}, "`targets` must be 2 non-negative numbers with sum 1"),
         (torch.tensor([1.0]), {}, "`targets` must be 2 non-negative"),
         ("runing", {}, "Did you mean 'running'"),
-        (None, {"window": 0}, "`window` must be >= 1, got 0"),
+        (None, {"window": 0}, "`window` must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_alignments_are_refused(target, options, message):

@@ -133,6 +133,30 @@ def test_only_replays_overlap_with_a_recording(monkeypatch):
     assert step.replay is None
 
 
+@pytest.mark.parametrize(("execution", "streams"), [("plain", 0), ("graph", 1), ("compile", 1)])
+def test_a_training_that_fails_frees_its_graphs_on_its_stream(monkeypatch, execution, streams):
+    freed = []
+
+    @contextlib.contextmanager
+    def stream(_device):
+        try:
+            yield
+        finally:
+            freed.append(step.replay is None)
+
+    class Part:
+        graphs = ()
+
+    monkeypatch.setattr(graphs, "own_stream", stream)
+    part, step = Part(), Recorded(print, seed(), torch.device("cpu"))
+    step.replay = print
+    with contextlib.suppress(KeyError), graphs.recording([part], torch.device("cpu"), execution):
+        part.graphs = [step]  # recorded in the middle of the run
+        raise KeyError
+    assert step.replay is None
+    assert freed == [True] * streams
+
+
 def test_recorded_steps_advance_the_generator_as_plain_ones_do(images, monkeypatch):
     first, second = seed(4), seed(4)
     train(net(), images, "plain", rng=first)

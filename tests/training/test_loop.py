@@ -340,15 +340,17 @@ def test_nothing_inside_an_epoch_waits_for_the_device(samples, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
-        ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
-        ({"evaluate_every": 0}, "`evaluate_every` must be >= 1, got 0"),
+        ({"epochs": 0}, ValueError, "`epochs` must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be an integer of at least 1, got 0"),
+        ({"evaluate_every": 0}, ValueError, "`evaluate_every` must be an integer of at least 1, got 0"),
+        ({"epochs": 2.5}, TypeError, "`epochs` must be an integer, got 2.5"),
+        ({"batch_size": True}, TypeError, "`batch_size` must be an integer, got True"),
     ],
 )
-def test_wrong_numbers_are_refused(samples, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_numbers_are_refused(samples, options, error, message):
+    with pytest.raises(error, match=message):
         train(model(), samples, **options)
 
 

@@ -17,9 +17,9 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="`device` must be 'auto', 'cpu' or 'cuda', got 'tpu'"):
+    with pytest.raises(ValueError, match="`device` must be one of 'auto', 'cpu', 'cuda', got 'tpu'"):
         resolve_device("tpu")
-    with pytest.raises(ValueError, match=r"`precision` must be one of \['bfloat16', .*, got 'float16'"):
+    with pytest.raises(ValueError, match="`precision` must be one of 'float64', .*, got 'float16'"):
         make_fabric("cpu", "float16")
 
 
@@ -91,5 +91,7 @@ def test_bfloat16_products_are_rounded_and_weights_are_not():
     assert network.weight.item() == 1 + 2**-10
 
 
-def test_the_cpu_is_named_with_its_instructions():
-    assert describe_device("cpu") == f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+def test_devices_are_named(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SIMD")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    assert (describe_device("cpu"), describe_device("cuda")) == ("CPU (SIMD)", "some GPU")

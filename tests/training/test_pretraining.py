@@ -254,7 +254,7 @@ def test_bad_input_is_refused():
     options = {"learning_rate_at": lambda _: 0.1, "rng": rng()}
     with pytest.raises(ValueError, match="`images` must hold"):
         pretrain(net, images()[:0], task, epochs=1, **options)
-    with pytest.raises(ValueError, match="`epochs` must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
         pretrain(net, images(), task, epochs=0, **options)
     with pytest.raises(NonFiniteLossError, match="epoch 0"):
         pretrain(net, images() * float("inf"), task, epochs=1, **options)

@@ -231,6 +231,29 @@ def test_stacked_students_are_those_trained_alone(counts_from):
         assert students.class_counts[k].tolist() == alone.class_counts.tolist() == seen[k].tolist()
 
 
+def test_stacked_teachers_label_without_dropout():
+    class Dropping(MLP):
+        def forward(self, inputs):
+            return F.dropout(super().forward(inputs), 0.9, self.training)
+
+    labelled, pool = blobs([20, 9, 3], 0), blobs([30, 20, 10], 2)[0]
+    teachers = stack_trainer([0], epoch_size=40)([TrainingSet(*labelled, lambda _epoch: mean_loss, generator(0))])
+    template = Dropping(DIM, CLASSES, hidden=8).double()
+    students = self_train_stacked(
+        teachers,
+        template,
+        [Task(labelled, pool, 0, generator(1), 1.0)],
+        num_classes=CLASSES,
+        fit=stack_trainer([1], epoch_size=40),
+        losses_for=lambda counts: [lambda _epoch: mean_loss] * len(counts),
+        epoch_size=40,
+    )
+    base = network(0)
+    base.load_state_dict(teachers.member(0))
+    assert torch.equal(students.pseudo_labels[0], hard_labels(predict(base, pool)))
+    assert template.training
+
+
 def test_true_classes_of_the_pool_change_nothing_but_the_diagnosis():
     labelled = blobs([20, 9, 3], 0)
     inputs, targets = blobs([40, 40, 40], 1)

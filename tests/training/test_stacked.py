@@ -16,7 +16,7 @@ from lt_lib.training import (
     predict_stacked,
     shuffled,
 )
-from lt_lib.training.stacked import _balanced_accuracies
+from lt_lib.training.stacked import balanced_accuracies
 
 CLASSES = 3
 
@@ -201,4 +201,4 @@ def test_the_accuracies_of_a_stack_are_those_of_the_metric():
     logits = torch.randn(3, 50, 4, generator=rng)
     targets = torch.randint(3, (3, 50), generator=rng)  # no sample of the last class
     expected = [balanced_accuracy(y, z.argmax(1), 4) for z, y in zip(logits, targets, strict=True)]
-    assert _balanced_accuracies(logits, targets).tolist() == pytest.approx(expected, rel=1e-14)
+    assert balanced_accuracies(logits, targets).tolist() == pytest.approx(expected, rel=1e-14)

@@ -241,5 +241,5 @@ def test_a_loss_that_is_not_finite_names_the_step(world, tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("evaluate_every", 0), ("micro_batch", -1)])
 def test_lengths_are_checked(world, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be >= {value + 1}, got {value}"):
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least {value + 1}, got {value}"):
         fitted(world, **{name: value})
