@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 from pathlib import Path
 
@@ -564,12 +565,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, table, monkey
     draw(table, out_dir=tmp_path)
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full_disk(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:10])
+    def full_disk(_descriptor: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)  # when the new content has been written, beside the old file
     with pytest.raises(OSError, match="no space left"):
         draw(table.assign(error=0.0), out_dir=tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

@@ -46,7 +46,8 @@ _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOL
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
 _RELEASE_SECONDS = 5.0
-_MEASURE_SECONDS = 1.0
+# How often memory is measured, and the place is asked whether the batch goes on.
+_MEASURE_SECONDS = _ASK_SECONDS = 1.0
 # Characters of a message that are kept of its beginning and of its end: an error may print a whole array.
 _MESSAGE_BEGIN, _MESSAGE_END = 1500, 500
 
@@ -150,7 +151,7 @@ class Guard:
 
     def _ask_the_place(self) -> None:
         beat = time.monotonic()
-        while not self._finished.wait(_MEASURE_SECONDS or 0.05):
+        while not self._finished.wait(_ASK_SECONDS):
             # What is not answered now is asked again.
             with contextlib.suppress(Exception):
                 if self._stop_mark.exists():

@@ -31,6 +31,7 @@ class FakeClaim:
 def watch(place, monkeypatch):
     """Lets a guard watch until it has a reason, or for some seconds."""
     monkeypatch.setattr(attempt, "_MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(attempt, "_ASK_SECONDS", 0.05)
     monkeypatch.setattr(attempt, "HEARTBEAT", 0.0)
     # The real one would end everything that this test run has started.
     monkeypatch.setattr(attempt, "end_descendants", broken)
