@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import re
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
