@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lt_lib.claims._agreement import agreed
 from lt_lib.claims._ldam_practice_runs import (
     FRACTIONS,
     METHODS,
@@ -204,14 +205,6 @@ def _judge_minority(measured: Measurements) -> Judgement:
     return together(parts)
 
 
-def _agreed(parts: dict[str, Judgement]) -> Judgement:
-    """The common verdict over settings of the trainings; inconclusive where they disagree."""
-    if len({part.verdict for part in parts.values()}) == 1:
-        return worst(parts.values())
-    text = ", ".join(f"{setting}: {part.verdict}" for setting, part in parts.items())
-    return Judgement("inconclusive", threshold=f"same verdict in each setting; found {text}")
-
-
 def _judge_deferred(measured: Measurements) -> Judgement:
     """At the quick profile in four settings; with measured rows, in every world and imbalance type that has pairs."""
     stored = "world" in measured["runs"]
@@ -224,8 +217,8 @@ def _judge_deferred(measured: Measurements) -> Judgement:
         for world, won in _gain_by_world(measured, f"DRW{suffix}", f"CB RW{suffix}", kind).items():
             label = f"{kind}{suffix}{world}"
             parts[label] = positive_effect(won, unit=f"points (CB RW - DRW, {label})")
-    agreed = _agreed(parts) if parts else _lacking(measured, "DRW", "CB RW", kinds[0])
-    return together([agreed, *_gains(measured, "DRW", ["ERM"], kinds)])
+    common = agreed(parts) if parts else _lacking(measured, "DRW", "CB RW", kinds[0])
+    return together([common, *_gains(measured, "DRW", ["ERM"], kinds)])
 
 
 def _at_each_length(measured: Measurements, judge: Callable[[Table], Judgement]) -> Judgement:
@@ -238,7 +231,7 @@ def _at_each_length(measured: Measurements, judge: Callable[[Table], Judgement])
             seeds -= {*formats.index[formats > 1]}
         if len(seeds) >= MINIMUM_PAIRS:
             parts[f"{epochs} epochs"] = judge(table[table.seed.isin(seeds)])
-    return _agreed(parts) if parts else lacking("ERM, RS, RW", "LDAM-DRW", "on IMDB")
+    return agreed(parts) if parts else lacking("ERM, RS, RW", "LDAM-DRW", "on IMDB")
 
 
 def _judge_reviews_order(measured: Measurements) -> Judgement:
