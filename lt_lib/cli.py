@@ -109,11 +109,10 @@ def _without_gpus() -> Iterator[None]:
 
 
 def _train_large(options: argparse.Namespace) -> int:
-    from lt_lib.recipes import large_config
-    from lt_lib.recipes.large import run_large
+    from lt_lib.recipes import LargeConfig, large, large_preset, parse_changes
 
-    changes = large_config.parse_changes(options.set)
-    config = large_config.large_preset(options.preset, options.method, **{"num_devices": options.devices} | changes)
+    changes = parse_changes(LargeConfig, options.set)
+    config = large_preset(options.preset, options.method, **{"num_devices": options.devices} | changes)
 
     def report(history: Any) -> None:
         scores = ", ".join(f"{name} {values[-1]:.2%}" for name, values in history.accuracy.items())
@@ -123,7 +122,7 @@ def _train_large(options: argparse.Namespace) -> int:
         print(line, f"({history.seconds:.0f} s)", flush=True)
 
     out = Path(options.out)
-    result = run_large(config, checkpoint=out / "checkpoint.pt", stop_after=options.stop_after, report=report)
+    result = large.run_large(config, checkpoint=out / "checkpoint.pt", stop_after=options.stop_after, report=report)
     if result is not None:
         result.save(out)
         print(f"{config.method} on {config.dataset}: top-1 error {1 - result.accuracy_last:.2%}, ", end="")

@@ -1,6 +1,9 @@
 import csv
 import json
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,12 +62,21 @@ def test_a_wrong_name_is_refused_before_anything_is_loaded(monkeypatch, tmp_path
 
 
 def test_runs_are_planned_seeds_first():
-    found = measure.plan("cifar-small", ["ERM", "LDAM"], [0, 1], "digits", "resnet8")
+    found = measure.plan("cifar-small", ["ERM", "LDAM"], [0, 1], dataset="digits", model="resnet8")
     assert [(method, config.seed, config.loss, config.model) for method, config in found] == [
         ("ERM", 0, "softmax", "resnet8"), ("LDAM", 0, "ldam", "resnet8"),
         ("ERM", 1, "softmax", "resnet8"), ("LDAM", 1, "ldam", "resnet8"),
     ]  # fmt: skip
-    assert measure.plan("cifar-small", ["ERM"], [0], "digits") == [("ERM", preset("cifar-small", dataset="digits"))]
+    [(_, changed)] = measure.plan("cifar-small", ["CB-focal"], [0], beta=0.99, imbalance_type="step")
+    assert (changed.beta, changed.imbalance_type) == (0.99, "step")
+    assert measure.plan("cifar-small", ["ERM"], [0], dataset="digits") == [
+        ("ERM", preset("cifar-small", dataset="digits"))
+    ]
+
+
+def test_a_field_that_makes_another_method_is_refused():
+    with pytest.raises(ValueError, match="`set` must leave the method as it is, ERM; got fields that make it LDAM"):
+        measure.plan("cifar-small", ["ERM"], [0], loss="ldam")
 
 
 @pytest.mark.parametrize("method", ["LDAM-DRW", "LDAM-DRS"])
@@ -130,7 +142,27 @@ def test_rows_are_appended_once(tmp_path, result):
     assert float(rows[1]["accuracy_last"]) == pytest.approx(second.accuracy_last, abs=1e-6)
     assert rows[0]["config_hash"] == first.config.hash()
     assert b"\r" not in table.read_bytes()
-    assert sorted(entry.name for entry in table.parent.iterdir()) == ["table.csv", "table.json"]
+    assert sorted(entry.name for entry in table.parent.iterdir()) == [".table.csv.lock", "table.csv", "table.json"]
+
+
+def test_two_writers_of_one_table_lose_no_row(tmp_path, result, monkeypatch):
+    table, real, read = tmp_path / "table.csv", measure.read_rows, threading.Event()
+
+    def read_slowly(path):
+        rows = real(path)
+        read.set()
+        time.sleep(0.3)
+        return rows
+
+    first, second = result("ERM"), result("CB-focal")
+    monkeypatch.setattr(measure, "read_rows", read_slowly)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(measure.append_row, table, first)
+        assert read.wait(timeout=30)
+        measure.append_row(table, second)
+        writing.result(timeout=30)
+    assert [row["method"] for row in real(table)] == ["ERM", "CB-focal"]
+    assert set(json.loads(table.with_suffix(".json").read_text())) == {first.config.hash(), second.config.hash()}
 
 
 def test_provenance_stands_beside_the_table(tmp_path, result):
@@ -171,7 +203,7 @@ def test_the_command_measures_what_the_table_lacks(tmp_path, tiny, monkeypatch, 
     rows = measure.read_rows(table)
     assert [(row["method"], row["seed"]) for row in rows] == [("ERM", "0"), ("ERM", "1"), ("RS", "0"), ("RS", "1")]
     assert {row["model"] for row in rows} == {"mlp"}
-    monkeypatch.setattr(sys, "argv", [*words, "--methods", "ERM", "--model", "cnn"])
+    monkeypatch.setattr(sys, "argv", [*words, "--methods", "ERM", "--set", "model=cnn"])
     measure.main()
     assert [row["model"] for row in measure.read_rows(table)] == ["mlp"] * 4 + ["cnn"] * 2
     assert "ERM, seed 0: in the table already" in capsys.readouterr().out

@@ -4,9 +4,10 @@ r"""Measure methods of a preset over seeds and append their rows to a results ta
         --methods LDAM LDAM-DRW ERM CB-softmax --seeds 0 1 --out results/cifar10-jpeg-small.csv
 
 Rows that the table already holds (same config hash) are not measured again, and an interrupted run goes on from its
-checkpoint. A deferred method and its undeferred partner (LDAM-DRW and LDAM, DRW and ERM) do exactly the same until the
-switch, so the second of them starts from the first one's snapshot at that epoch: on a CPU the bits are those of a run
-from scratch, and a fifth of the work is left.
+checkpoint. Several processes on one machine may fill one table, say one for each seed. A deferred method and its
+undeferred partner (LDAM-DRW and LDAM, DRW and ERM) do exactly the same until the switch, so the second of them starts
+from the first one's snapshot at that epoch: on a CPU the bits are those of a run from scratch, and a fifth of the work
+is left.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
 
 from lt_lib import data, recipes, training
 from lt_lib._paths import write_whole
@@ -24,7 +28,8 @@ def main() -> None:
     """Parse the command line, measure what is missing, write the table."""
     arguments = _parse()
     # All of them first: a wrong name is refused before anything is trained.
-    planned = plan(arguments.preset, arguments.methods, arguments.seeds, arguments.dataset, arguments.model)
+    changes = recipes.parse_changes(recipes.RunConfig, arguments.set)
+    planned = plan(arguments.preset, arguments.methods, arguments.seeds, dataset=arguments.dataset, **changes)
     dataset = data.load(arguments.dataset)
     for method, config in planned:
         if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
@@ -37,19 +42,22 @@ def main() -> None:
 
 
 def plan(
-    preset: str, methods: Sequence[str], seeds: Sequence[int], dataset: str, model: str = ""
+    preset: str, methods: Sequence[str], seeds: Sequence[int], **changes: Any
 ) -> list[tuple[str, recipes.RunConfig]]:
-    """Method and configuration of every run, seeds first.
+    """Method and configuration of every run, seeds first; `changes` are fields in place of the preset's.
 
     Raises:
-        ValueError: unknown preset, method or model.
+        ValueError: unknown preset or method, a field out of range, or one that makes another method of a run.
     """
-    changes = {"model": model} if model else {}
-    return [
-        (method, recipes.preset(preset, method, dataset=dataset, seed=seed, **changes))
-        for seed in seeds
-        for method in methods
-    ]
+    planned = []
+    for seed in seeds:
+        for method in methods:
+            config = recipes.preset(preset, method, seed=seed, **changes)
+            expected, name = recipes.method_name(recipes.preset(preset, method)), recipes.method_name(config)
+            if name != expected:
+                raise ValueError(f"`set` must leave the method as it is, {expected}; got fields that make it {name}.")
+            planned.append((method, config))
+    return planned
 
 
 def first_stage(config: recipes.RunConfig) -> recipes.RunConfig:
@@ -84,12 +92,18 @@ def read_rows(table: Path) -> list[dict[str, str]]:
 def append_row(table: Path, result: recipes.RunResult) -> None:
     """Add one row to a results table and its provenance to the JSON beside it, each rewritten in one step.
 
-    A row of the same configuration is replaced, so that a configuration never counts twice.
+    A row of the same configuration is replaced, so that a configuration never counts twice. Processes that write to one
+    table wait for each other, so that none overwrites the row of another.
     """
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(table.with_name(f".{table.name}.lock")):
+        _append_row(table, result)
+
+
+def _append_row(table: Path, result: recipes.RunResult) -> None:
     row = {name: _text(value) for name, value in result.to_row().items()}
     rows = [*(old for old in read_rows(table) if old["config_hash"] != row["config_hash"]), row]
     names = list(dict.fromkeys(name for entry in rows for name in entry))
-    table.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -123,7 +137,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="name understood by lt_lib.data.load")
     parser.add_argument("--methods", nargs="+", required=True, help="names of lt_lib.recipes.METHODS")
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
-    parser.add_argument("--model", default="", help="network in place of the preset's, such as resnet8")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields of RunConfig, such as model=resnet8 beta=0.99",
+    )
     parser.add_argument("--out", type=Path, required=True, help="results table (CSV), made or extended")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/measure"), help="folder for checkpoints")
     return parser.parse_args()

@@ -1,5 +1,6 @@
 """The composition root: a `RunConfig` becomes a trained and measured model."""
 
+from lt_lib.recipes._fields import parse_changes
 from lt_lib.recipes.build import Objective, Problem, Subset, build_problem, class_profile, draw_subset, load_dataset
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.large import LargeResult, load_large_result, run_large
@@ -60,6 +61,7 @@ __all__ = [
     "load_semi_result",
     "method_config",
     "method_name",
+    "parse_changes",
     "preset",
     "run",
     "run_large",

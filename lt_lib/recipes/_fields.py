@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -55,6 +55,41 @@ def check_ranges(config: Any, ranges: Iterable[tuple[str, float, float]]) -> Non
         if not (low <= value <= high and value < INFINITY):
             bounds = f"in [{low}, {high}]" if high < INFINITY else f"finite and >= {low}"
             raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+
+
+def parse_changes(config: type, pairs: Sequence[str]) -> dict[str, Any]:
+    """Fields of a configuration as written on a command line.
+
+    Args:
+        config: the class of the configuration, a dataclass whose fields are text, numbers or Booleans.
+        pairs: "field=value" each; Booleans are "true" or "false".
+
+    Returns:
+        Values by field, in the type of the field.
+
+    Raises:
+        ValueError: a pair without "=", an unknown field (with the nearest names), a field that is given twice, or a
+            value of another type.
+
+    Example:
+        >>> from lt_lib.recipes import RunConfig
+        >>> parse_changes(RunConfig, ["beta=0.99", "augment=false"])
+        {'beta': 0.99, 'augment': False}
+    """
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(config)}
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"`set` must be FIELD=VALUE, got {pair!r}.")
+        kind = kinds[check_known(name, "set", kinds)]
+        if name in changes:
+            raise ValueError(f"`set` must name each field once, got `{name}` twice.")
+        try:
+            changes[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"`{name}` must be of type {kind.__name__}, got {text!r}.") from error
+    return changes
 
 
 def experiment_hash(config: Any, *, placement: Collection[str], later: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """`LargeConfig`: everything that decides the outcome of one run on iNaturalist, ILSVRC or ImageNet-LT; its presets."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_lib._checks import check_known
@@ -221,36 +220,6 @@ def large_preset(name: str, method: str = "ERM", **changes: Any) -> LargeConfig:
         factor = _FOCAL_FACTORS[config.dataset.partition(":")[0]]
         config = config.changed(base_learning_rate=config.base_learning_rate * factor)
     return config.changed(**changes)
-
-
-def parse_changes(pairs: Sequence[str]) -> dict[str, Any]:
-    """Fields of `LargeConfig` as written on a command line.
-
-    Args:
-        pairs: "field=value" each; booleans are "true" or "false".
-
-    Returns:
-        Values by field, in the type of the field.
-
-    Raises:
-        ValueError: a pair without "=", an unknown field (with the nearest names), or a value of another type.
-
-    Example:
-        >>> parse_changes(["depth=152", "nesterov=false"])
-        {'depth': 152, 'nesterov': False}
-    """
-    kinds: dict[str, Any] = {field_.name: field_.type for field_ in fields(LargeConfig)}
-    changes = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator:
-            raise ValueError(f"`set` must be FIELD=VALUE, got {pair!r}.")
-        kind = kinds[check_known(name, "set", kinds)]
-        try:
-            changes[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"`{name}` must be of type {kind.__name__}, got {text!r}.") from error
-    return changes
 
 
 def _structure(config: LargeConfig) -> dict[str, Any]:

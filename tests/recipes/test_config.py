@@ -5,7 +5,18 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from lt_lib.recipes import METHODS, PRESETS, RunConfig, build, class_profile, method_config, method_name, preset
+from lt_lib.recipes import (
+    METHODS,
+    PRESETS,
+    LargeConfig,
+    RunConfig,
+    build,
+    class_profile,
+    method_config,
+    method_name,
+    parse_changes,
+    preset,
+)
 
 FROZEN = {"small": "57517c572ece", "default": "cf7d33e717e3"}
 
@@ -224,3 +235,25 @@ def test_the_imdb_presets_are_the_published_split_with_the_stated_network():
         assert (config.weighting, config.profile) == ("inverse", name.removeprefix("imdb-"))
         rate = build.build_learning_rate(config)
         assert {rate(epoch) for epoch in range(config.epochs)} == {config.learning_rate}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["beta"], "`set` must be FIELD=VALUE, got 'beta'"),
+        (["bet=0.5"], "`set` must be one of .*got 'bet'. Did you mean 'beta'"),
+        (["epochs=fifty"], "`epochs` must be of type int, got 'fifty'"),
+        (["augment=1"], "`augment` must be of type bool, got '1'"),
+        (["beta=0.5", "beta=0.9"], "`set` must name each field once, got `beta` twice"),
+    ],
+)
+def test_fields_on_the_command_line_are_checked(pairs, message):
+    with pytest.raises(ValueError, match=message):
+        parse_changes(RunConfig, pairs)
+
+
+def test_fields_on_the_command_line_get_the_type_of_the_field():
+    pairs = ["weight_decay=1e-3", "model=resnet8", "augment=true", "epochs=3"]
+    changes = parse_changes(RunConfig, pairs)
+    assert changes == {"weight_decay": 1e-3, "model": "resnet8", "augment": True, "epochs": 3}
+    assert parse_changes(LargeConfig, ["depth=152", "nesterov=false"]) == {"depth": 152, "nesterov": False}

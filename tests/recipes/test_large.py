@@ -21,7 +21,7 @@ from lt_lib.recipes.large import (
     load_large_result,
     run_large,
 )
-from lt_lib.recipes.large_config import LARGE_METHODS, LARGE_PRESETS, LargeConfig, large_preset, parse_changes
+from lt_lib.recipes.large_config import LARGE_METHODS, LARGE_PRESETS, LargeConfig, large_preset
 
 SCRIPT = Path(__file__).with_name("large_script.py")
 SIZES = {"train": (12, 10, 8, 5, 4, 3), "val": (3, 3, 2, 2, 2, 1)}
@@ -134,21 +134,6 @@ def test_the_command_names_what_is_missing_or_wrong(tmp_path, capsys):
     assert "`depth` must be one of (18, 50, 101, 152), got 34" in capsys.readouterr().err
     assert cli.main(["train-large", "cb-inat", "--out", "x"]) == 2
     assert "Did you mean 'cb-inat18'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("pair", "message"),
-    [
-        ("depth", "`set` must be FIELD=VALUE, got 'depth'"),
-        ("dept=50", "`set` must be one of .*got 'dept'. Did you mean 'depth'"),
-        ("depth=fifty", "`depth` must be of type int, got 'fifty'"),
-        ("nesterov=1", "`nesterov` must be of type bool, got '1'"),
-    ],
-)
-def test_fields_on_the_command_line_are_checked(pair, message):
-    with pytest.raises(ValueError, match=message):
-        parse_changes([pair])
-    assert parse_changes(["weight_decay=1e-3", "crop=area"]) == {"weight_decay": 1e-3, "crop": "area"}
 
 
 @pytest.mark.parametrize(
