@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 
 import pytest
 
@@ -60,3 +61,25 @@ def test_a_verdict_is_read_from_a_stored_table(tmp_path, printed, verdict):
     output = {"text": [" row  verdict       claim\n", printed + "\n"]}
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "outputs": [output]}]}))
     assert stored_verdicts(tmp_path / "n.ipynb") == verdict
+
+
+def counted(lines):
+    return Counter(line["verdict"] for line in lines)
+
+
+def test_the_readme_counts_the_stored_verdicts(repository):
+    quick = [*table_of_claims(repository).values()]
+    with open(repository / "results" / "claims-small.csv", newline="", encoding="utf-8") as file:
+        small = [*csv.DictReader(file)]
+    every, formal = counted(quick), counted(line for line in quick if line["type"] in "TD")
+    other, images = counted(line for line in quick if line["type"] not in "TD"), counted(small)
+    text = " ".join((repository / "README.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"Of the {len(quick)} claims of the notes, {every['holds']} hold, {every['refuted']} are refuted, "
+        f"{every['inconclusive']} are inconclusive and {every['not judged']} are not judged.",
+        f"theory and the definitions stand ({formal['holds']} of {formal.total()}).",
+        f"Of the {other.total()} statements about trainings and printed tables {other['holds']} hold;",
+        f"{images.total() - images['not judged']} of {images.total()} such claims could be judged so far: "
+        f"{images['holds']} hold, {images['refuted']} is refuted, {images['inconclusive']} are open.",
+    ):
+        assert sentence in text, sentence
