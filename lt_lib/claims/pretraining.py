@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lt_lib.claims import _pretraining_runs as runs
+from lt_lib.claims._agreement import agreed
 from lt_lib.claims._pretraining_runs import CONTROL, SCRATCH, Array
 from lt_lib.claims.core import Check, Claim, Judgement, worst
 from lt_lib.claims.measured import MINIMUM_PAIRS, measured_rows, recalls_by_count
@@ -459,14 +460,11 @@ def judge_decoupling(measured: Decoupled) -> Judgement:
     found = {}
     for epochs in sorted({epochs for _, epochs in measured.recall}):
         worlds = [world for world, length in measured.recall if length == epochs]
-        found[epochs] = worst(
+        found[f"{epochs} epochs"] = worst(
             positive_effect(measured.gain(world, epochs), unit=f"points (RW - cRT, {world}, {epochs} epochs)")
             for world in worlds
         )
-    if len({part.verdict for part in found.values()}) == 1:
-        return worst(found.values())
-    text = ", ".join(f"{epochs} epochs {part.verdict}" for epochs, part in found.items())
-    return Judgement("inconclusive", threshold=f"RW - cRT > 0, same verdict at each length; found {text}")
+    return agreed(found, "RW - cRT > 0")
 
 
 Transfer = Callable[["Mapping[str, Tensor]", Any], Any]

@@ -97,6 +97,16 @@ def test_a_method_beside_the_printed_table_is_named_where_it_is_better():
     assert CHECKS[95].judge(measured).verdict == "inconclusive"
 
 
+@pytest.mark.false_world(95)
+@pytest.mark.parametrize("missing", ["M-DRW", "CB-focal"])
+def test_nothing_is_the_lowest_of_a_table_before_all_of_it_is_measured(missing):
+    measured = runs()
+    measured["runs"] = measured["runs"].query("method != @missing or imbalance_type == 'step'")
+    outcome = CHECKS[95].judge(measured)
+    assert outcome.verdict == "not judged"
+    assert f"LDAM-DRW and {missing} under exponential imbalance" in outcome.why
+
+
 def test_settings_that_disagree_are_inconclusive():
     measured = runs()
     table = measured["runs"]

@@ -225,7 +225,7 @@ def test_lengths_of_training_that_disagree_decide_nothing(short, long):
     recall = {**decoupled(short).recall, ("gaussian", 30): decoupled(long).recall["gaussian", 30]}
     found = BY_ROW[104].judge(Decoupled(np.arange(10, 0, -1), recall))
     assert found.verdict == "inconclusive"
-    assert "same verdict at each length; found 10 epochs" in found.threshold
+    assert "same verdict in each setting; found 10 epochs" in found.threshold
 
 
 def copy_everything(source, model):
