@@ -20,6 +20,27 @@ def source_tree() -> Path | None:
     return None
 
 
+def writable_folder(folder: str | os.PathLike[str], name: str) -> Path:
+    """Make a folder if it is missing and see that files can be written to it, before long work begins.
+
+    Args:
+        folder: where results will go.
+        name: of the argument that named it, for the error.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        probe = place / f".{secrets.token_hex(8)}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"`{name}` must be a folder that can be written to, got {str(folder)!r}: {error}.") from error
+    return place
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that appears under its name in one step, when the block has ended without an error.

@@ -5,9 +5,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from lt_lib._checks import check_integer
+from lt_lib._paths import writable_folder
 from lt_lib.batch import _commands as batch_commands
 
 _EXTRAS = "pip install 'lt-lib[train,notebooks,batch]'"
@@ -20,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those of the process if None.
 
     Returns:
-        Exit status: 0 done, 1 a data set is missing or damaged or a check of a claim broke, 2 wrong use, a file that
-        cannot be read, or a package that is not installed.
+        Exit status: 0 done, 1 a data set is missing or damaged, a file cannot be read, a loss is no longer finite or a
+        check of a claim broke, 2 wrong use or a package that is not installed.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"this command needs {error.name}, which comes with {_EXTRAS}" if error.name else error
         print(f"lt-lib: {text}", file=sys.stderr)
         return 2
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError) as error:
         print(f"lt-lib: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | TypeError) else 1
 
@@ -112,7 +113,12 @@ def _train_large(options: argparse.Namespace) -> int:
     from lt_lib.recipes import LargeConfig, large, large_preset, parse_changes
 
     changes = parse_changes(LargeConfig, options.set)
-    config = large_preset(options.preset, options.method, **{"num_devices": options.devices} | changes)
+    if options.stop_after is not None:
+        check_integer(options.stop_after, "stop_after", minimum=1)
+    if options.devices is not None and "num_devices" in changes:
+        raise ValueError(f"`devices` must stand alone, got {options.devices} and `set` num_devices as well.")
+    devices = {} if options.devices is None else {"num_devices": options.devices}
+    config = large_preset(options.preset, options.method, **devices | changes)
 
     def report(history: Any) -> None:
         scores = ", ".join(f"{name} {values[-1]:.2%}" for name, values in history.accuracy.items())
@@ -121,7 +127,7 @@ def _train_large(options: argparse.Namespace) -> int:
         )
         print(line, f"({history.seconds:.0f} s)", flush=True)
 
-    out = Path(options.out)
+    out = writable_folder(options.out, "out")
     result = large.run_large(config, checkpoint=out / "checkpoint.pt", stop_after=options.stop_after, report=report)
     if result is not None:
         result.save(out)
@@ -168,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", metavar="DIR", required=True, help="checkpoint and result; what is there is continued"
     )
-    command.add_argument("--devices", type=int, default=1, metavar="N", help="processes, one for each GPU; default 1")
+    command.add_argument("--devices", type=int, metavar="N", help="processes, one for each GPU; default 1")
     command.add_argument("--stop-after", type=int, metavar="N", help="leave after N epochs; the same command goes on")
     command.add_argument(
         "--set",

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lt_lib import cli, data
+from lt_lib import cli, data, training
 from lt_lib.data import CheckReport
 
 
@@ -60,7 +60,13 @@ def test_get_downloads_and_counts(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(data.MissingDataError("not there"), 1), (OSError("no network"), 1), (ValueError("wrong"), 2)]
+    ("error", "code"),
+    [
+        (data.MissingDataError("not there"), 1),
+        (OSError("no network"), 1),
+        (training.NonFiniteLossError(0, 3, [7]), 1),
+        (ValueError("wrong"), 2),
+    ],
 )
 def test_errors_are_words_on_stderr_and_not_tracebacks(capsys, monkeypatch, error, code):
     def fail(*_arguments, **_options):

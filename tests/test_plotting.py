@@ -219,6 +219,18 @@ def test_interval_rows_stand_below_each_other_with_their_names(ax, long_table):
     assert {line.get_color() for line in ax.lines} == {plotting.series_style(0).color}
 
 
+def test_interval_rows_take_an_end_that_is_the_point_but_for_rounding(ax):
+    table = pd.DataFrame({"share": [1.0], "who": ["a"], "low": [0.8], "high": [1 - 1.2e-16]})
+    plotting.interval_rows(ax, table, "share", "who")
+    with pytest.raises(ValueError, match="`value` must lie between `low` and `high`"):
+        plotting.interval_rows(ax, table.assign(high=0.9), "share", "who")
+
+
+def test_misspelt_columns_of_an_interval_are_refused(ax, long_table):
+    with pytest.raises(ValueError, match=r"`interval` must name columns of the table, got none of \['hi', 'lo'\]"):
+        plotting.draw_series(ax, long_table, "n", "error", "loss", interval=("lo", "hi"))
+
+
 def test_interval_rows_keep_a_given_order_and_styles(ax, long_table):
     styles = {"a": plotting.method_style("ce"), "b": plotting.method_style("ldam")}
     plotting.interval_rows(ax, long_table[long_table.n == 1], "error", "loss", styles=styles, order=["a", "b"])
@@ -286,6 +298,13 @@ def test_class_bars_are_grouped_and_told_apart_without_colour(ax):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
     ends = np.concatenate([c.get_segments()[0][:, 1] for c in ax.collections])
     np.testing.assert_allclose(ends, [0.9, 1.1, 2.5, 3.5])
+
+
+@pytest.mark.parametrize(("argument", "given"), [("styles", {"styles": {}}), ("errors", {"errors": {"b": [1, 1]}})])
+def test_class_bars_name_the_series_that_lacks_a_style_or_errors(ax, argument, given):
+    options = {"styles": {"a": plotting.series_style(0)}} | given
+    with pytest.raises(ValueError, match=rf"`{argument}` must hold every series, got none for \['a'\]"):
+        plotting.class_bars(ax, {"a": [1, 2]}, **options)
 
 
 @pytest.mark.parametrize("values", [{}, {"a": [1], "b": [1, 2]}])

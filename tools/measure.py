@@ -14,6 +14,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,24 @@ from lt_lib import data, recipes, training
 from lt_lib._paths import write_whole
 
 
-def main() -> None:
-    """Parse the command line, measure what is missing, write the table."""
-    arguments = _parse()
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what the table lacks; the exit code is 0, or 2 for a wrong argument or data that are not there."""
+    try:
+        _measure_all(_parse(words))
+    except (ValueError, TypeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _measure_all(arguments: argparse.Namespace) -> None:
     # All of them first: a wrong name is refused before anything is trained.
     changes = recipes.parse_changes(recipes.RunConfig, arguments.set)
+    for name, option in (("dataset", "--dataset"), ("seed", "--seeds")):
+        if name in changes:
+            raise ValueError(f"`set` must leave `{name}` to {option}, got {name}={changes[name]}.")
     planned = plan(arguments.preset, arguments.methods, arguments.seeds, dataset=arguments.dataset, **changes)
-    dataset = data.load(arguments.dataset)
+    dataset = data.load(arguments.dataset, root=changes.get("data_root") or None)
     for method, config in planned:
         if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
             print(f"{method}, seed {config.seed}: in the table already", flush=True)
@@ -131,7 +143,7 @@ def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", required=True, choices=sorted(recipes.PRESETS))
     parser.add_argument("--dataset", required=True, help="name understood by lt_lib.data.load")
@@ -139,6 +151,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
     parser.add_argument(
         "--set",
+        action="extend",
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
@@ -146,8 +159,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="results table (CSV), made or extended")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/measure"), help="folder for checkpoints")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

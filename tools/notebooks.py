@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lt_lib._checks import check_integer
 from lt_lib._cores import available_cores
 from lt_lib.batch.parameters import parse_text, read_parameters, unknown_name
 from tools.canonical import write_canonical
@@ -32,7 +33,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         print("\n".join(found) if found else "all notebooks keep the rules")
         return 1 if found else 0
     if options.command == "gate":
-        return gate(_paths(options.notebooks), options.workers)
+        return gate(_paths(options.notebooks), check_integer(options.workers, "workers", minimum=1))
     if options.command == "canonicalise":
         for path in _paths(options.notebooks):
             write_canonical(read_notebook(path), path)

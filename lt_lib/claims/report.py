@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_lib._checks import check_known
-from lt_lib._paths import write_whole
+from lt_lib._paths import writable_folder, write_whole
 from lt_lib.claims.core import verdict_table
 from lt_lib.claims.errata import Erratum
 from lt_lib.claims.judging import Outcome
@@ -159,13 +159,7 @@ def prepare_folder(folder: str | os.PathLike[str], rows: Iterable[Row]) -> Path:
     Raises:
         ValueError: the folder cannot be made or written to, or its claims.csv holds rows besides `rows`.
     """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        write_whole(place / "claims.csv.probe", "")
-        (place / "claims.csv.probe").unlink()
-    except OSError as error:
-        raise ValueError(f"`out` must be a folder that can be written to, got {str(folder)!r}: {error}.") from error
+    place = writable_folder(folder, "out")
     table = place / "claims.csv"
     if table.is_file():
         with open(table, newline="", encoding="utf-8") as file:

@@ -108,15 +108,10 @@ def error_bars(
         ValueError: If a point lies outside its interval.
     """
     centre = np.asarray(y, dtype=float)
-    below, above = centre - np.asarray(low), np.asarray(high) - centre
-    # The end of an interval may be the point itself, computed in another way: a share of 1 and its Wilson interval.
-    rounding = 1e-9 * np.abs(centre)
-    if (below < -rounding).any() or (above < -rounding).any():
-        raise ValueError("`y` must lie between `low` and `high` at every point.")
     ax.errorbar(
         np.asarray(x),
         centre,
-        yerr=np.maximum([below, above], 0),
+        yerr=_lengths(centre, np.asarray(low), np.asarray(high), "y"),
         color=style.color,
         marker=style.marker,
         ls="",
@@ -149,7 +144,7 @@ def draw_series(
         styles: Value of ``by`` → `LineStyle`; `series_style` in order of appearance when absent.
         marks: ``"line"`` for curves with markers, ``"curve"`` for curves without, ``"points"`` for markers alone.
         interval: Columns with the ends of an interval, drawn as a band (as bars at ``"points"``) for each series that
-            has them; a table without these columns, or ``None``, draws none.
+            has them; ``None`` draws none, nor does a table without the two columns of the default.
         dodge: Distance along x by which neighbouring series are set apart, in data units, centred on x.
 
     Returns:
@@ -208,7 +203,8 @@ def interval_rows(
             it, ``styles`` are those of the rows.
         styles: Value of ``by`` (of ``row`` without it) → `LineStyle`. When absent: `series_style` in order of
             appearance, the first for all where ``by`` is absent.
-        interval: Columns with the ends of the interval; a table without them, or ``None``, draws points alone.
+        interval: Columns with the ends of the interval; ``None``, or a table without the two columns of the default,
+            draws points alone.
         order: The rows from top to bottom; order of appearance when absent.
 
     Returns:
@@ -229,12 +225,22 @@ def interval_rows(
         shift = 0.3 * (k - (len(groups) - 1) / 2) / max(1, len(groups) - 1) if by else 0.0
         place = np.array([names.index(each) for each in part[row]]) + shift
         centre, ends = part[value].to_numpy(dtype=float), _ends(part, interval, name)
-        errors = None if ends is None else [centre - ends[0], ends[1] - centre]
+        errors = None if ends is None else _lengths(centre, *ends, "value")
         label = str(name) if by else None
         ax.errorbar(centre, place, xerr=errors, color=style.color, marker=style.marker, ls="", capsize=3, label=label)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     return ax
+
+
+def _lengths(centre: np.ndarray, low: np.ndarray, high: np.ndarray, name: str) -> np.ndarray:
+    """Lengths of the bars below and above points, shape (2, points)."""
+    below, above = centre - low, high - centre
+    # The end of an interval may be the point itself, computed in another way: a share of 1 and its Wilson interval.
+    rounding = 1e-9 * np.abs(centre)
+    if (below < -rounding).any() or (above < -rounding).any():
+        raise ValueError(f"`{name}` must lie between `low` and `high` at every point.")
+    return np.maximum([below, above], 0)
 
 
 def _series(
@@ -252,7 +258,10 @@ def _series(
 def _ends(
     part: "pd.DataFrame", interval: tuple[str, str] | None, name: Hashable
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    if interval is None or not set(interval) <= set(part):
+    absent = set(interval or ()) - set(part)
+    if absent and interval != INTERVAL:
+        raise ValueError(f"`interval` must name columns of the table, got none of {sorted(absent)}.")
+    if interval is None or absent:
         return None
     low, high = (part[column].to_numpy(dtype=float) for column in interval)
     known = np.isfinite(low) & np.isfinite(high)
@@ -340,11 +349,14 @@ def class_bars(
         ``ax``.
 
     Raises:
-        ValueError: If there is no series, or the series differ in length.
+        ValueError: If there is no series, the series differ in length, or one has no style or no errors.
     """
     arrays = {name: np.asarray(series, dtype=float) for name, series in values.items()}
     if len({array.shape for array in arrays.values()}) != 1:
         raise ValueError(f"`values` must hold series of one length, got {[a.shape for a in arrays.values()]}.")
+    for argument, given in (("styles", styles), ("errors", values if errors is None else errors)):
+        if absent := [name for name in arrays if name not in given]:
+            raise ValueError(f"`{argument}` must hold every series, got none for {absent}.")
     num_classes = next(iter(arrays.values())).size
     width = 0.8 / len(arrays)
     hatches = ("", "///", "...", "\\\\\\", "xxx", "++", "oo", "--")

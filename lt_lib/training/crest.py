@@ -369,6 +369,8 @@ def run_generations(
         saved = load_checkpoint(folder / _FILE, identity=identity)
         records = [[_unpack_record(item) for item in run] for run in saved["records"]]
         states = saved["states"]
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=0)
     last = generations if stop_after is None else min(stop_after, generations)
     for index in range(len(records[0]), last):
         file = None if folder is None else folder / f"generation{index}.pt"

@@ -178,6 +178,8 @@ def fit(
     recorded = None
     if execution != "plain":
         recorded = _RecordedEpoch(trained, wrapped, inputs, targets, batch_size, augment, rng, fabric)
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=0)
     last = epochs if stop_after is None else min(epochs, stop_after)
     with recording([*exams, recorded] if recorded else exams, inputs.device, execution):
         for epoch in epoch_numbers(history.epochs, last, show=progress and fabric.is_global_zero):

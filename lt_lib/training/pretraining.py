@@ -161,7 +161,7 @@ def autoencoder_task(num_values: int, noise: float = 0.5) -> PretextTask:
 
     A denoising auto-encoder with a linear decoder, which is the last layer and is thrown away; `start_decoder` gives it
     a start at zero. The score is the share
-    of the variance over the batch that is explained: 0 for answering with the mean image.
+    of the variance over the batch that is explained: 0 for answering with the mean image, NaN for equal images.
 
     Args:
         num_values: P, channels times height times width.
@@ -178,7 +178,8 @@ def autoencoder_task(num_values: int, noise: float = 0.5) -> PretextTask:
 
     def score(outputs: Tensor, answers: Tensor) -> Tensor:
         total = (answers - answers.mean(dim=-2, keepdim=True)).square().mean(dim=(-2, -1))
-        return 1 - loss(outputs, answers) / total
+        # Of a single image there is no variance to explain.
+        return torch.where(total > 0, 1 - loss(outputs, answers) / total, torch.nan)
 
     return PretextTask("autoencoder", num_values, views, loss, score)
 
@@ -205,7 +206,7 @@ def simsiam_task(view: View, dim: int = 64) -> PretextTask:
     :math:`z` is the projection of the features, :math:`q` the prediction made from it, sg stops the gradient. No
     negative pairs and no queue. The constant embedding is a perfect solution that training has to miss. The
     score shows whether it does: the mean cosine between :math:`q_1` and :math:`z_2` of the same image minus that of
-    different images, 0 after collapse.
+    different images, 0 after collapse, NaN for a single image.
 
     The network is a `SiameseNet`.
 
@@ -230,7 +231,9 @@ def simsiam_task(view: View, dim: int = 64) -> PretextTask:
         matching = (q1 * z2).sum(dim=-1).mean(dim=-1)
         # The sum over all pairs is the product of the sums.
         everything = (q1.sum(dim=-2) * z2.sum(dim=-2)).sum(dim=-1)
-        return matching - (everything - pairs * matching) / max(pairs * (pairs - 1), 1)
+        if pairs == 1:
+            return torch.full_like(matching, torch.nan)
+        return matching - (everything - pairs * matching) / (pairs * (pairs - 1))
 
     return PretextTask("simsiam", 2 * dim, views, loss, score)
 
@@ -396,6 +399,8 @@ def pretrain(
     if checkpoint is not None and Path(checkpoint).exists():
         history = restore(checkpoint, identity, model, optimizer, rng)
     order_at = shuffled(len(images))
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=0)
     last = epochs if stop_after is None else min(epochs, stop_after)
     for epoch in epoch_numbers(history.epochs, last, show=progress):
         started = time.perf_counter()
@@ -565,13 +570,16 @@ def transfer(source: Mapping[str, Tensor], model: nn.Module, *, head: str = "hea
 def _record(
     histories: Sequence[History], steps: Tensor, orders: Sequence[Tensor], batch_size: int, epoch: int, rate: float
 ) -> None:
-    """Add an epoch to the histories; `steps` holds loss and score, `(steps, 2, members)`."""
+    """Add an epoch to the histories; `steps` holds loss and score, `(steps, 2, members)`.
+
+    Steps without a defined score, such as a last batch of one image, are left out of its mean.
+    """
     for history, row, order in zip(histories, steps.permute(2, 1, 0), orders, strict=True):
         require_finite(row[0], order, batch_size, epoch)
         history.train_loss.append(float(row[0].mean()))
         history.learning_rate.append(rate)
         history.evaluated.append(epoch)
-        history.accuracy.setdefault("pretext", []).append(float(row[1].mean()))
+        history.accuracy.setdefault("pretext", []).append(float(row[1].nanmean()))
 
 
 def _check_sizes(images: int, epochs: int, batch_size: int) -> None:

@@ -64,7 +64,8 @@ def step_learning_rate(
     Args:
         epochs: length of the run E.
         base: rate after warm-up, > 0.
-        warmup: fraction of the run spent warming up; 0 for none.
+        warmup: fraction of the run spent warming up, in whole epochs W; 0 for none. The ramp starts at `base` / W, so
+            that one epoch of warm-up is none: with 0.025, a run of fewer than 60 epochs starts at the full rate.
         milestones: fractions of the run, increasing.
         decay: factor at each milestone, in (0, 1].
 

@@ -193,6 +193,8 @@ def fit_stream(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = History(**state["history"])
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=0)
     last = epochs if stop_after is None else min(epochs, stop_after)
     for epoch in range(history.epochs, last):
         started = time.perf_counter()

@@ -100,6 +100,8 @@ def test_the_exit_code_of_the_comparison_is_that_of_the_gate(monkeypatch, capsys
     assert notebooks.main(["gate", "--workers", "3", str(GOOD)]) == 5
     assert calls == [([GOOD], 3)]
     assert "1 notebooks keep the rules" in capsys.readouterr().out
+    assert notebooks.main(["gate", "--workers", "-3", str(GOOD)]) == 2
+    assert "`workers` must be an integer of at least 1, got -3" in capsys.readouterr().err
 
 
 # The sanitise file

@@ -132,6 +132,13 @@ def test_the_command_names_what_is_missing_or_wrong(tmp_path, capsys):
     assert "Data set `inaturalist` is missing: inaturalist/2018/" in capsys.readouterr().err
     assert cli.main([*command, "depth=34"]) == 2
     assert "`depth` must be one of (18, 50, 101, 152), got 34" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert cli.main(["train-large", "cb-inat18", "--out", str(tmp_path / "file")]) == 2
+    assert "`out` must be a folder that can be written to" in capsys.readouterr().err
+    assert cli.main([*command, "num_devices=3", "--devices", "2"]) == 2
+    assert "`devices` must stand alone, got 2 and `set` num_devices" in capsys.readouterr().err
+    assert cli.main([*command, "--stop-after", "0"]) == 2
+    assert "`stop_after` must be an integer of at least 1, got 0" in capsys.readouterr().err
     assert cli.main(["train-large", "cb-inat", "--out", "x"]) == 2
     assert "Did you mean 'cb-inat18'" in capsys.readouterr().err
 

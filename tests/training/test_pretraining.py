@@ -232,6 +232,15 @@ def test_members_with_orders_of_their_own_may_have_sets_of_different_size():
         train(uneven, [0, 1])
 
 
+@pytest.mark.parametrize("name", ["autoencoder", "simsiam"])
+def test_a_last_batch_of_one_image_does_not_spoil_the_score_of_its_epoch(name):
+    task, net = network(name)
+    history = pretrain(net, images(9), task, learning_rate_at=lambda _: 0.01, epochs=2, rng=rng(), batch_size=8)
+    assert all(math.isfinite(score) for score in history.accuracy["pretext"])
+    inputs, answers = task.views(images(1), rng())
+    assert task.score(net(inputs).detach(), answers).isnan()
+
+
 def test_resume_ends_in_the_same_bits(tmp_path):
     def go(**options):
         task, net = network("rotation", make=SmallCNN)
