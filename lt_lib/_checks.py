@@ -57,6 +57,13 @@ def check_real(value: Any, argument: str, *, minimum: float | None = None, maxim
     return number
 
 
+def check_flag(value: Any, argument: str) -> bool:
+    """Return `value` if it is True or False; other things that are true or false in a condition are refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{argument}` must be True or False, got {value!r}.")
+    return bool(value)
+
+
 def check_fraction(value: Any, argument: str) -> float:
     """Return `value` as a float in [0, 1]."""
     return check_real(value, argument, minimum=0.0, maximum=1.0)
@@ -78,7 +85,7 @@ def check_counts(class_counts: Any, argument: str = "class_counts", *, allow_emp
         argument: the caller's name for it.
         allow_empty_classes: whether single classes may have no sample.
     """
-    counts = np.asarray(class_counts)
+    counts = _array(class_counts, argument, "a vector with one entry per class")
     if counts.dtype == bool or not (
         np.issubdtype(counts.dtype, np.integer) or np.issubdtype(counts.dtype, np.floating)
     ):
@@ -104,12 +111,54 @@ def check_counts(class_counts: Any, argument: str = "class_counts", *, allow_emp
 
 def check_permutation(order: Any, argument: str, length: int) -> Counts:
     """Return `order` as an int64 vector that holds each of 0 … length - 1 once."""
-    positions = np.asarray(order)
+    positions = _array(order, argument, "class indices")
     if positions.dtype.kind not in "iu":
         raise TypeError(f"`{argument}` must be class indices, got an array of {positions.dtype}.")
     if positions.shape != (length,) or not np.array_equal(np.sort(positions), np.arange(length)):
         raise ValueError(f"`{argument}` must hold each of 0 … {length - 1} once, got {positions.tolist()}.")
     return positions.astype(np.int64)
+
+
+def check_class_indices(values: Any, argument: str, num_classes: int | None = None) -> npt.NDArray[np.int64]:
+    """Return class indices, an array or a tensor of at least one, as an int64 vector.
+
+    Args:
+        values: one class per sample.
+        argument: the caller's name for it.
+        num_classes: all of them lie below it; None for no limit.
+    """
+    labels = _array(values, argument, "integer class indices")
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"`{argument}` must be a non-empty vector of class indices, got shape {labels.shape}.")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"`{argument}` must be integer class indices, got {labels.dtype}.")
+    low, high = int(labels.min()), int(labels.max())
+    if num_classes is None and low < 0:
+        raise ValueError(f"`{argument}` must be class indices >= 0, got {low}.")
+    if num_classes is not None and (low < 0 or high >= num_classes):
+        wrong = low if low < 0 else high
+        raise ValueError(f"`{argument}` must be class indices in [0, {num_classes - 1}], got {wrong}.")
+    return labels.astype(np.int64)
+
+
+def check_indices(values: Any, argument: str, size: int | None = None) -> npt.NDArray[np.int64]:
+    """Return positions, none or more, as an int64 vector; a mask, a fraction or a negative number is none.
+
+    Args:
+        values: positions in a list.
+        argument: the caller's name for it.
+        size: length of that list; None for no limit on either side.
+    """
+    indices = _array(values, argument, "one-dimensional integers")
+    if indices.ndim != 1:
+        raise ValueError(f"`{argument}` must be one-dimensional integers, got shape {indices.shape}.")
+    if indices.size and indices.dtype.kind not in "iu":
+        raise TypeError(f"`{argument}` must be one-dimensional integers, got {indices.dtype}.")
+    if size is not None and indices.size and not 0 <= indices.min() <= indices.max() < size:
+        raise ValueError(
+            f"`{argument}` must lie in 0 … {size - 1}, got values from {indices.min()} to {indices.max()}."
+        )
+    return indices.astype(np.int64)
 
 
 def check_logits_targets(logits: "Tensor", targets: "Tensor") -> int:
@@ -159,7 +208,7 @@ def check_per_class(
 
 def check_real_array(values: Any, argument: str, *, finite: bool = True) -> np.ndarray:
     """Return numbers of any shape as float64; with `finite`, none of them NaN or infinite."""
-    array = np.asarray(values)
+    array = _array(values, argument, "real numbers")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"`{argument}` must be real numbers, got {values!r}.")
     array = array.astype(np.float64)
@@ -173,6 +222,15 @@ def check_all(passed: Any, argument: str, condition: str, values: npt.ArrayLike)
     wrong = ~np.asarray(passed)
     if np.any(wrong):
         raise ValueError(f"`{argument}` must {condition}, got {np.asarray(values)[wrong].flat[0]:g}.")
+
+
+def _array(values: Any, argument: str, expected: str) -> np.ndarray:
+    """Numbers or a tensor as an array; rows of unequal length, and what NumPy has no type for, are refused by name."""
+    try:
+        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"`{argument}` must be {expected}, got {values!r}.") from error
 
 
 def _kind(value: Any) -> str:

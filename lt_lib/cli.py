@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lt_lib._checks import check_integer
 from lt_lib._paths import writable_folder
 from lt_lib.batch import _commands as batch_commands
 
@@ -110,6 +109,7 @@ def _without_gpus() -> Iterator[None]:
 
 
 def _train_large(options: argparse.Namespace) -> int:
+    from lt_lib._checks import check_integer
     from lt_lib.recipes import LargeConfig, large, large_preset, parse_changes
 
     changes = parse_changes(LargeConfig, options.set)

@@ -24,6 +24,7 @@ EmptyPolicy = Literal["raise", "zero", "one"]
 WeightScheme = Literal["none", "inverse", "inverse_sqrt", "effective_number"]
 
 _EMPTY_POLICIES = ("raise", "zero", "one")
+_BETA_POLICIES = ("warn", "ignore")
 _WEIGHT_SCHEMES = ("none", "inverse", "inverse_sqrt", "effective_number")
 
 
@@ -154,7 +155,8 @@ def class_prior(class_counts: Any) -> PerClassArray:
         array([0.6, 0.3, 0.1])
     """
     counts = check_counts(class_counts)
-    return counts / counts.sum()
+    # Summed as floats: the whole numbers can add up to more than int64 holds.
+    return counts / counts.sum(dtype=np.float64)
 
 
 def shot_groups(class_counts: Any, many: int = 100, few: int = 20) -> dict[str, np.ndarray]:
@@ -244,7 +246,7 @@ def class_balanced_weights(
         Cui et al., CVPR 2019, section 4. With this scale the mean weight of a *sample* is far below 1, and the loss
         shrinks with it; see the normalisation argument of the losses.
     """
-    check_known(on_ineffective_beta, "on_ineffective_beta", ("warn", "ignore"))
+    check_known(on_ineffective_beta, "on_ineffective_beta", _BETA_POLICIES)
     counts = check_counts(class_counts)
     beta = check_fraction(beta, "beta")
     filled = _fill_empty(counts, empty)
@@ -292,17 +294,19 @@ def class_weights(
         class_counts: training samples per class.
         scheme: "none" (all ones), "inverse", "inverse_sqrt" or "effective_number".
         beta: effective-number parameter, required by that scheme and refused by the others.
-        empty: as in `class_balanced_weights`; "none" looks at no count.
+        empty: as in `class_balanced_weights`; "none" gives empty classes a one like all others.
         on_ineffective_beta: as in `class_balanced_weights`; only that scheme has a beta.
 
     Raises:
-        ValueError: unknown scheme, missing or superfluous `beta`.
+        ValueError: unknown scheme, `empty` or `on_ineffective_beta`, missing or superfluous `beta`.
 
     Example:
         >>> class_weights([90, 10], "inverse")
         array([0.2, 1.8])
     """
     check_known(scheme, "scheme", _WEIGHT_SCHEMES)
+    check_known(empty, "empty", _EMPTY_POLICIES)
+    check_known(on_ineffective_beta, "on_ineffective_beta", _BETA_POLICIES)
     if scheme == "effective_number":
         if beta is None:
             raise ValueError("`beta` must be given for the scheme 'effective_number', got None.")

@@ -138,6 +138,9 @@ def group_recall(
         "many", "medium", "few" -> mean recall, or "n/a" for a group without a class that has test samples. An empty
         group is not 0: that would punish every data set whose rarest class is not rare.
 
+    Raises:
+        ValueError: fewer than two classes are counted, `few` is not between 0 and `many`, or as `per_class_recall`.
+
     Example:
         >>> group_recall([0, 0, 1, 1], [0, 0, 0, 1], [500, 50])
         {'many': 1.0, 'medium': 0.5, 'few': 'n/a'}
@@ -146,6 +149,8 @@ def group_recall(
         Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, section 4 (the three groups).
     """
     n = _checks.check_counts(class_counts)
+    if len(n) < 2:
+        raise ValueError(f"`class_counts` must have at least 2 classes, got {len(n)}.")
     recall = per_class_recall(targets, predictions, len(n))
     result: dict[str, GroupValue] = {}
     for name, classes in counts.shot_groups(n, many=many, few=few).items():
@@ -266,15 +271,15 @@ def wilson_interval(successes: npt.ArrayLike, trials: npt.ArrayLike, *, level: f
     .. math:: \frac{s + z^2/2}{n + z^2} \pm \frac{z}{n + z^2} \sqrt{\frac{s (n - s)}{n} + \frac{z^2}{4}}
 
     Args:
-        successes: $s$, 0 <= s <= n; any shape.
-        trials: $n \ge 0$; 0 gives the interval [0, 1], the formula's limit: nothing is known.
+        successes: $s$, whole numbers, 0 <= s <= n; any shape.
+        trials: $n \ge 0$, whole numbers; 0 gives the interval [0, 1], the formula's limit: nothing is known.
         level: coverage in (0, 1).
 
     Returns:
         Lower and upper ends, each of the broadcast shape.
 
     Raises:
-        ValueError: successes outside [0, trials], or level outside (0, 1).
+        ValueError: successes outside [0, trials], a fraction of a success or trial, or level outside (0, 1).
 
     Example:
         >>> low, high = wilson_interval(9, 10)
@@ -284,7 +289,7 @@ def wilson_interval(successes: npt.ArrayLike, trials: npt.ArrayLike, *, level: f
     References:
         Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
     """
-    s, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    s, n = np.broadcast_arrays(_whole("successes", successes), _whole("trials", trials))
     if not np.all((s >= 0) & (s <= n)):
         raise ValueError(f"`successes` must be in [0, trials], got {s.tolist()} of {n.tolist()}.")
     z = NormalDist().inv_cdf(0.5 + _check_level(level) / 2)
@@ -378,24 +383,18 @@ def _as_numpy(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def _labels(name: str, values: Any, num_classes: int) -> npt.NDArray[np.int64]:
-    labels = _as_numpy(values)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"`{name}` must be a non-empty vector of class indices, got shape {labels.shape}.")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"`{name}` must be integer class indices, got {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"`{name}` must be class indices in [0, {num_classes - 1}], got {labels.min()} to {labels.max()}."
-        )
-    return labels.astype(np.int64)
+def _whole(name: str, values: npt.ArrayLike) -> Array:
+    numbers = _checks.check_real_array(values, name)
+    _checks.check_all(numbers == np.floor(numbers), name, "be whole numbers", numbers)
+    return numbers
 
 
 def _label_pair(
     targets: Any, predictions: Any, num_classes: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     _checks.check_integer(num_classes, "num_classes", minimum=2)
-    y, y_hat = _labels("targets", targets, num_classes), _labels("predictions", predictions, num_classes)
+    y = _checks.check_class_indices(targets, "targets", num_classes)
+    y_hat = _checks.check_class_indices(predictions, "predictions", num_classes)
     if len(y) != len(y_hat):
         raise ValueError(f"`predictions` must have one entry per target ({len(y)}), got {len(y_hat)}.")
     return y, y_hat
@@ -410,7 +409,7 @@ def _confidence(probabilities: Any, targets: Any) -> tuple[Array, npt.NDArray[np
             f"`probabilities` must be >= 0 with rows summing to 1, got minimum {p.min():.3g} and row sums "
             f"{p.sum(axis=1).min():.3g} to {p.sum(axis=1).max():.3g}; logits need a softmax first."
         )
-    y = _labels("targets", targets, p.shape[1])
+    y = _checks.check_class_indices(targets, "targets", p.shape[1])
     if len(y) != len(p):
         raise ValueError(f"`targets` must have one entry per row of `probabilities` ({len(p)}), got {len(y)}.")
     return p.max(axis=1), p.argmax(axis=1) == y, y

@@ -117,9 +117,7 @@ def sample_probabilities(
         [0.167, 0.167, 0.167, 0.5]
     """
     n = _checks.check_counts(class_counts)
-    y = _target_array(targets)
-    if y.max() >= len(n):
-        raise ValueError(f"`targets` must be class indices in [0, {len(n) - 1}], got {y.max()}.")
+    y = _checks.check_class_indices(targets, "targets", len(n))
     if np.any(n[y] == 0):
         empty = int(y[n[y] == 0][0])
         raise ValueError(f"`class_counts` must be positive for every class in `targets`, got 0 for class {empty}.")
@@ -208,7 +206,7 @@ class ClassSampler(Sampler[int]):
         beta: float | None = None,
         progress: float | None = None,
     ) -> None:
-        self.targets = torch.from_numpy(_target_array(targets))
+        self.targets = torch.from_numpy(_checks.check_class_indices(targets, "targets"))
         if rng.device.type != "cpu":
             raise ValueError(f"`rng` must be a generator on cpu, got one on {rng.device.type}.")
         _checks.check_integer(num_samples, "num_samples", minimum=1)
@@ -232,15 +230,20 @@ class ClassSampler(Sampler[int]):
 def oversample(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike, *, seed: int) -> Arrays:
     """Repeat random samples of the smaller classes until every class is as large as the largest.
 
-    The original samples come first and all stay. Any input type and shape works, since only indices are drawn.
+    The original samples come first and all stay. Any input type that NumPy has and any shape works, since only indices
+    are drawn.
 
     Args:
-        inputs: samples along the first axis.
+        inputs: samples along the first axis; a bfloat16 tensor, which NumPy has no type for, must be widened first.
         targets: class indices, shape `(samples,)`.
-        seed: seed of the draw; the global generators are not touched.
+        seed: seed of the draw, 0 to 2^32 - 1; the global generators are not touched.
 
     Returns:
         Inputs and int64 targets of the balanced set.
+
+    Raises:
+        ValueError: fewer than two classes, lengths that differ, or `seed` out of range.
+        TypeError: `inputs` of a type that NumPy does not have, or targets that are not integers.
 
     Example:
         >>> inputs, targets = oversample([[0.0], [1.0], [2.0]], [0, 0, 1], seed=0)
@@ -249,19 +252,23 @@ def oversample(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike, 
     """
     from imblearn.over_sampling import RandomOverSampler
 
-    return _resample_by_index(RandomOverSampler(random_state=seed), inputs, targets)
+    return _resample_by_index(RandomOverSampler(random_state=_legacy_seed(seed)), inputs, targets)
 
 
 def undersample(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike, *, seed: int) -> Arrays:
     """Keep a random subset of the larger classes so that every class is as small as the smallest.
 
     Args:
-        inputs: samples along the first axis.
+        inputs: as in `oversample`.
         targets: class indices, shape `(samples,)`.
-        seed: seed of the draw; the global generators are not touched.
+        seed: seed of the draw, 0 to 2^32 - 1; the global generators are not touched.
 
     Returns:
         Inputs and int64 targets of the balanced set, grouped by class; no sample occurs twice.
+
+    Raises:
+        ValueError: as `oversample`.
+        TypeError: as `oversample`.
 
     Example:
         >>> inputs, targets = undersample([[0.0], [1.0], [2.0]], [0, 0, 1], seed=0)
@@ -270,7 +277,7 @@ def undersample(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike,
     """
     from imblearn.under_sampling import RandomUnderSampler
 
-    return _resample_by_index(RandomUnderSampler(random_state=seed), inputs, targets)
+    return _resample_by_index(RandomUnderSampler(random_state=_legacy_seed(seed)), inputs, targets)
 
 
 def smote(
@@ -289,9 +296,9 @@ def smote(
 
     Args:
         inputs: floating-point samples along the first axis. Integers are refused: in uint8 the difference
-            $x' - x$ wraps around and nearly half the synthetic pixels leave the segment.
+            $x' - x$ wraps around and nearly half the synthetic pixels leave the segment. bfloat16 as in `oversample`.
         targets: class indices, shape `(samples,)`.
-        seed: seed of the draw; the global generators are not touched.
+        seed: seed of the draw, 0 to 2^32 - 1; the global generators are not touched.
         k_neighbors: $k \ge 1$; every class that is filled up needs more than $k$ samples.
         small_class: "raise" refuses a class with $n \le k$; "shrink" lowers $k$ to $n - 1$ of the smallest class,
             for the whole data set. A class with one sample is refused in both cases: there is no segment to
@@ -301,8 +308,8 @@ def smote(
         Inputs and int64 targets of the balanced set.
 
     Raises:
-        TypeError: inputs that are not floating point.
-        ValueError: a class too small for $k$.
+        TypeError: inputs that are not floating point, and as `oversample`.
+        ValueError: a class too small for $k$, and as `oversample`.
 
     Example:
         >>> inputs, targets = smote([[0.0], [1.0], [2.0], [8.0], [9.0]], [0, 0, 0, 1, 1], seed=0, k_neighbors=1)
@@ -316,6 +323,7 @@ def smote(
 
     _checks.check_known(small_class, "small_class", ("raise", "shrink"))
     _checks.check_integer(k_neighbors, "k_neighbors", minimum=1)
+    seed = _legacy_seed(seed)
     x, y = _paired_arrays(inputs, targets)
     if not np.issubdtype(x.dtype, np.floating):
         raise TypeError(
@@ -346,8 +354,8 @@ def _resample_by_index(sampler: Any, inputs: Tensor | npt.ArrayLike, targets: Te
 
 
 def _paired_arrays(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike) -> Arrays:
-    x = inputs.detach().cpu().numpy() if isinstance(inputs, Tensor) else np.asarray(inputs)
-    y = _target_array(targets)
+    x = _input_array(inputs)
+    y = _checks.check_class_indices(targets, "targets")
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"`inputs` must have one row per target ({len(y)}), got shape {x.shape}.")
     if y.min() == y.max():
@@ -355,15 +363,20 @@ def _paired_arrays(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLi
     return x, y
 
 
-def _target_array(targets: Tensor | npt.ArrayLike) -> npt.NDArray[np.int64]:
-    y = targets.detach().cpu().numpy() if isinstance(targets, Tensor) else np.asarray(targets)
-    if y.ndim != 1 or y.size == 0:
-        raise ValueError(f"`targets` must be a non-empty vector of class indices, got shape {y.shape}.")
-    if not np.issubdtype(y.dtype, np.integer):
-        raise TypeError(f"`targets` must be integer class indices, got {y.dtype}.")
-    if y.min() < 0:
-        raise ValueError(f"`targets` must be class indices >= 0, got {y.min()}.")
-    return y.astype(np.int64)
+def _input_array(inputs: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
+    if not isinstance(inputs, Tensor):
+        return np.asarray(inputs)
+    try:
+        return inputs.detach().cpu().numpy()
+    except TypeError as error:
+        raise TypeError(
+            f"`inputs` must be of a type that NumPy has, got {inputs.dtype}. Convert first, e.g. `inputs.float()`."
+        ) from error
+
+
+def _legacy_seed(seed: int) -> int:
+    """The seed within the range of NumPy's legacy generator, which imbalanced-learn draws from."""
+    return _checks.check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)
 
 
 def _check_target_tensor(targets: Tensor) -> None:

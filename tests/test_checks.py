@@ -56,6 +56,69 @@ def test_reals():
             _checks.check_positive(wrong, "x")
 
 
+def test_flags():
+    assert _checks.check_flag(np.True_, "on") is True
+    assert _checks.check_flag(False, "on") is False
+    for wrong in ("no", 1, None):
+        with pytest.raises(TypeError, match=f"`on` must be True or False, got {wrong!r}"):
+            _checks.check_flag(wrong, "on")
+
+
+@pytest.mark.parametrize("values", [[2, 0], np.array([2, 0], dtype=np.uint8), torch.tensor([2, 0])])
+def test_class_indices_and_positions_come_back_as_int64(values):
+    for found in (_checks.check_class_indices(values, "y", 3), _checks.check_indices(values, "rows", 3)):
+        assert (found.dtype, found.tolist()) == (np.int64, [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "num_classes", "error", "message"),
+    [
+        ([], 3, ValueError, r"`y` must be a non-empty vector of class indices, got shape \(0,\)"),
+        ([[0, 1]], 3, ValueError, r"`y` must be a non-empty vector of class indices, got shape \(1, 2\)"),
+        ([[0], [1, 2]], 3, ValueError, r"`y` must be integer class indices, got \[\[0\], \[1, 2\]\]"),
+        ([0.0], 3, TypeError, "`y` must be integer class indices, got float64"),
+        ([True], 3, TypeError, "`y` must be integer class indices, got bool"),
+        (torch.zeros(1, dtype=torch.bfloat16), 3, TypeError, "`y` must be integer class indices, got tensor"),
+        ([0, 3], 3, ValueError, r"`y` must be class indices in \[0, 2\], got 3"),
+        ([-1, 2], 3, ValueError, r"`y` must be class indices in \[0, 2\], got -1"),
+        ([-1, 9], None, ValueError, "`y` must be class indices >= 0, got -1"),
+    ],
+)
+def test_class_indices_refuse(values, num_classes, error, message):
+    with pytest.raises(error, match=message):
+        _checks.check_class_indices(values, "y", num_classes)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([[0]], ValueError, r"`rows` must be one-dimensional integers, got shape \(1, 1\)"),
+        ([0.9], TypeError, "`rows` must be one-dimensional integers, got float64"),
+        ([True, False], TypeError, "`rows` must be one-dimensional integers, got bool"),
+        ([0, 4], ValueError, "`rows` must lie in 0 … 3, got values from 0 to 4"),
+        ([-1, 2], ValueError, "`rows` must lie in 0 … 3, got values from -1 to 2"),
+    ],
+)
+def test_positions_refuse(values, error, message):
+    with pytest.raises(error, match=message):
+        _checks.check_indices(values, "rows", 4)
+
+
+def test_positions_may_be_none_and_without_limit():
+    assert _checks.check_indices([], "rows", 4).dtype == np.int64
+    assert _checks.check_indices([-1, 99], "rows").tolist() == [-1, 99]
+
+
+def test_rows_of_unequal_length_are_refused_by_name():
+    ragged = [[1, 2], [3]]
+    with pytest.raises(ValueError, match=r"`sizes` must be a vector with one entry per class, got \[\[1, 2\], \[3\]\]"):
+        _checks.check_counts(ragged, "sizes")
+    with pytest.raises(ValueError, match="`order` must be class indices, got"):
+        _checks.check_permutation(ragged, "order", 2)
+    with pytest.raises(ValueError, match="`widths` must be real numbers, got"):
+        _checks.check_real_array(ragged, "widths")
+
+
 def test_counts_may_forbid_empty_classes():
     assert _checks.check_counts([3, 0]).tolist() == [3, 0]
     with pytest.raises(ValueError, match="`sizes` must have at least one sample in every class, got 0 for class 1"):

@@ -170,6 +170,7 @@ def test_listed_counts_are_a_checked_copy():
         ([[1, 2]], ValueError, r"`class_counts` must be a vector with one entry per class, got shape \(1, 2\)"),
         ([3, -1], ValueError, "`class_counts` must be non-negative, got -1 for class 1"),
         ([0, 0], ValueError, "`class_counts` must have at least one sample, got all 2 classes empty"),
+        ([[1, 2], [3]], ValueError, "`class_counts` must be a vector with one entry per class, got"),
         ([1.5, 2], ValueError, "`class_counts` must be whole numbers, got 1.5 for class 0"),
         ([1, float("nan")], ValueError, "`class_counts` must be whole numbers, got nan for class 1"),
         ([1, float("inf")], ValueError, "`class_counts` must be whole numbers, got inf for class 1"),
@@ -212,6 +213,11 @@ def test_class_prior_and_shares_of_the_head():
         prior = counts.class_prior(counts.exponential_counts(n_max, num_classes, 100))
         assert prior.sum() == pytest.approx(1.0, abs=1e-15)
         assert prior[: num_classes // 5].sum() == pytest.approx(share, abs=5e-4)
+
+
+def test_class_prior_of_counts_whose_sum_is_beyond_int64():
+    assert counts.class_prior([2**62, 2**62]).tolist() == [0.5, 0.5]
+    assert counts.class_prior([2**62, 2**62, 2**62]).sum() == pytest.approx(1.0)
 
 
 def test_shot_groups_have_open_and_closed_ends():
@@ -436,6 +442,9 @@ def test_class_weights_by_name():
         ({"scheme": "inverse_square"}, "`scheme` must be one of .* got 'inverse_square'. Did you mean 'inverse_sqrt'"),
         ({"scheme": "effective_number"}, "`beta` must be given for the scheme 'effective_number'"),
         ({"scheme": "inverse", "beta": 0.9}, "`beta` must be None for the scheme 'inverse', got 0.9"),
+        ({"scheme": "none", "empty": "bogus"}, "`empty` must be one of 'raise', 'zero', 'one', got 'bogus'"),
+        ({"scheme": "none", "on_ineffective_beta": "x"}, "`on_ineffective_beta` must be one of 'warn', 'ignore', got"),
+        ({"scheme": "inverse", "on_ineffective_beta": "x"}, "`on_ineffective_beta` must be one of 'warn', 'ignore'"),
     ],
 )
 def test_class_weights_refuse(arguments, message):

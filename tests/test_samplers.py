@@ -355,3 +355,8 @@ def test_resampling_input_errors(resample):
         resample(np.zeros((3, 2)), [0, 1], seed=0)
     with pytest.raises(ValueError, match="`targets` must hold at least two classes, got only class 1"):
         resample(np.zeros((2, 2)), [1, 1], seed=0)
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=rf"`seed` must be an integer in \[0, 4294967295\], got {seed}"):
+            resample(np.zeros((4, 2)), [0, 0, 1, 1], seed=seed)
+    with pytest.raises(TypeError, match=r"`inputs` must be of a type that NumPy has, got torch.bfloat16. .*float\(\)"):
+        resample(torch.zeros(4, 2, dtype=torch.bfloat16), [0, 0, 1, 1], seed=0)

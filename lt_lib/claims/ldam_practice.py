@@ -274,8 +274,8 @@ def _judge_reviews_mean(measured: Measurements) -> Judgement:
 def _judge_best(measured: Measurements) -> Judgement:
     """LDAM-RW is in no printed table, so it is no rival; where it is better, the threshold says so.
 
-    Where M-DRW is the best rival of stored rows, whose margin is not tuned, nothing holds against it. Nor does anything hold
-    in a world where a method of the printed table was not run.
+    Where M-DRW is the best rival of stored rows, whose margin is not tuned, nothing holds against it. Nor does anything
+    hold in a world where a method of the printed table was not run.
     """
     others = [name for name in METHODS if name not in ("LDAM-DRW", "LDAM-RW")]
     runs = measured["runs"]

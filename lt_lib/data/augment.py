@@ -85,16 +85,17 @@ def normalise(
 
     Args:
         images: ``uint8`` batch (batch, channels, height, width).
-        mean: per-channel mean (channels,) on the scale 0 … 1. On an accelerator give tensors that live there:
+        mean: per-channel mean (channels,) on the scale 0 … 1, finite. On an accelerator give tensors that live there:
             numbers from the host would be copied, and waited for, in every step.
-        std: per-channel standard deviation (channels,) on the scale 0 … 1, positive.
+        std: per-channel standard deviation (channels,) on the scale 0 … 1, positive and finite.
 
     Returns:
         ``float32`` batch of the same shape, device and memory format.
 
     Raises:
-        ValueError: ``images`` is not a ``uint8`` batch, a statistic has another length than the channels, or a
-            standard deviation is not positive (CPU statistics only: reading device values would synchronise).
+        ValueError: ``images`` is not a ``uint8`` batch, a statistic has another length than the channels or is not
+            finite, or a standard deviation is not positive (of the values on the CPU only: reading those on a device
+            would synchronise).
 
     Example:
         >>> round(normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), [0.5], [0.25]).item(), 6)
@@ -111,8 +112,10 @@ def normalise(
     for argument, value in (("mean", centre), ("std", spread)):
         if value.shape != (channels,):
             raise ValueError(f"`{argument}` must have shape ({channels},), got {tuple(value.shape)}.")
-    if spread.device.type == "cpu" and not bool((spread > 0).all()):
-        raise ValueError(f"`std` must be positive, got {spread.tolist()}.")
+    if centre.device.type == "cpu" and not bool(centre.isfinite().all()):
+        raise ValueError(f"`mean` must be finite, got {centre.tolist()}.")
+    if spread.device.type == "cpu" and not bool(((spread > 0) & spread.isfinite()).all()):
+        raise ValueError(f"`std` must be positive and finite, got {spread.tolist()}.")
     slope = (1 / (255 * spread)).to(images.device, torch.float32)
     shift = (-centre / spread).to(images.device, torch.float32)
     return torch.addcmul(shift[:, None, None], images.to(torch.float32), slope[:, None, None])

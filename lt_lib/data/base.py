@@ -37,10 +37,7 @@ class Split:
     targets: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.targets.ndim != 1 or self.targets.dtype != np.int64:
-            raise ValueError(
-                f"`targets` must be a one-dimensional int64 array, got {self.targets.dtype} {self.targets.shape}."
-            )
+        check_stored_targets(self.targets)
         if len(self.inputs) != len(self.targets):
             raise ValueError(f"`inputs` must have one entry per target ({len(self.targets)}), got {len(self.inputs)}.")
 
@@ -78,6 +75,21 @@ class Dataset:
                 raise ValueError(
                     f"`{split_name}.targets` must lie in 0 … {self.num_classes - 1}, got {int(outside[0])}."
                 )
+
+
+def check_stored_targets(targets: object) -> None:
+    """Refuse targets other than a one-dimensional int64 array: what is stored is hashed, with its type.
+
+    Args:
+        targets: what a caller gave as targets.
+
+    Raises:
+        ValueError: it is another type, or has another number of axes.
+    """
+    if not isinstance(targets, np.ndarray):
+        raise ValueError(f"`targets` must be a one-dimensional int64 array, got {type(targets).__name__}.")
+    if targets.ndim != 1 or targets.dtype != np.int64:
+        raise ValueError(f"`targets` must be a one-dimensional int64 array, got {targets.dtype} {targets.shape}.")
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lt_lib._paths import source_tree, whole_file, write_whole
+from lt_lib.data._decoding import as_rgb, opened_image
 from lt_lib.data.base import Dataset, Split, array_hash, missing_data
 
 PREFIX = "folder:"
@@ -75,9 +76,14 @@ def scan(folder: Path) -> ImageTree:
         The tree.
 
     Raises:
-        ValueError: the two splits have different classes, or a class folder is empty or holds another folder.
+        ValueError: the two splits have different classes or hold files beside them, or a class folder is empty or
+            holds another folder.
     """
     names = {split: visible(folder / split) for split in SPLITS}
+    for split, found in names.items():
+        for name in found:
+            if not (folder / split / name).is_dir():
+                raise ValueError(f"Folder {folder / split} must hold only class folders, got {name}.")
     if names["train"] != names["test"] or not names["train"]:
         train, test = set(names["train"]), set(names["test"])
         raise ValueError(
@@ -116,11 +122,11 @@ def load_folder(folder: Path) -> Dataset:
 
     Returns:
         Data set named after the folder, with RGB images ``uint8`` (samples, height, width, 3); grey, palette and
-        transparent images are converted to RGB.
+        transparent images are converted to RGB, 16-bit ones by their upper byte.
 
     Raises:
-        ValueError: an image cannot be decoded or has another size than the first, the tree is malformed, or the
-            cache is damaged; the message names the file.
+        ValueError: an image cannot be decoded, has 32 bits per pixel or another size than the first, the tree is
+            malformed, or the cache is damaged; the message names the file.
         OSError: the cache cannot be written.
     """
     tree = scan(folder)
@@ -168,7 +174,8 @@ def decode(files: tuple[str, ...]) -> np.ndarray:
         ``uint8`` (files, height, width, 3).
 
     Raises:
-        ValueError: a file cannot be decoded, or its size differs from the first one's; the message names it.
+        ValueError: a file cannot be decoded, has 32 bits per pixel, or its size differs from the first one's; the
+            message names it.
     """
     first = _decode_one(files[0])
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
@@ -184,13 +191,8 @@ def decode(files: tuple[str, ...]) -> np.ndarray:
 
 
 def _decode_one(file: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Image {file} is corrupted or not an image: {error}.") from error
+    with opened_image(file) as image:
+        return np.asarray(as_rgb(image))
 
 
 def visible(folder: Path) -> list[str]:

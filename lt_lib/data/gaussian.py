@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lt_lib._checks import check_counts, check_integer, check_positive, check_real
+from lt_lib._checks import check_all, check_counts, check_integer, check_positive, check_real, check_real_array
 from lt_lib.data.base import Dataset, Split, array_hash
 
 TRAIN_PER_CLASS = 1000
@@ -36,7 +36,10 @@ class GaussianWorld:
     .. math:: p(x \mid y) = \frac{1}{M} \sum_{k=1}^{M} \mathcal N(x;\, \mu_{yk},\, I_d)
 
     Args:
-        means: cluster means, float64 (classes, clusters, dim).
+        means: cluster means, float64 (classes, clusters, dim), finite.
+
+    Raises:
+        ValueError: ``means`` has another number of axes, or a number that is not finite.
 
     Example:
         >>> world = gaussian_world(separation=5.0, num_classes=3, dim=4)
@@ -46,6 +49,12 @@ class GaussianWorld:
     """
 
     means: np.ndarray
+
+    def __post_init__(self) -> None:
+        means = check_real_array(self.means, "means")
+        if means.ndim != 3 or means.size == 0:
+            raise ValueError(f"`means` must have shape (classes, clusters, dim), got {means.shape}.")
+        object.__setattr__(self, "means", means)
 
     @property
     def num_classes(self) -> int:
@@ -84,18 +93,19 @@ class GaussianWorld:
         r"""Return :math:`\log p(x \mid y)` up to a term that depends on :math:`x` alone.
 
         Args:
-            inputs: vectors (samples, dim).
+            inputs: vectors (samples, dim), finite.
 
         Returns:
             float64 (samples, classes), equal to
             :math:`\log \sum_k \exp(x^\top \mu_{yk} - \|\mu_{yk}\|^2/2)`.
 
         Raises:
-            ValueError: ``inputs`` has another shape than (samples, dim).
+            ValueError: ``inputs`` has another shape than (samples, dim), or a number that is not finite.
         """
         points = np.asarray(inputs, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != self.dim:
             raise ValueError(f"`inputs` must have shape (samples, {self.dim}), got {points.shape}.")
+        check_all(np.isfinite(points), "inputs", "be finite", points)
         flat = self.means.reshape(-1, self.dim)
         half_norms = (flat**2).sum(axis=1) / 2
         result = np.empty((len(points), self.num_classes))
@@ -110,14 +120,14 @@ class GaussianWorld:
         r"""Classify by the Bayes rule :math:`\arg\max_y \, \pi_y\, p(x \mid y)`.
 
         Args:
-            inputs: vectors (samples, dim).
+            inputs: vectors (samples, dim), finite.
             class_prior: :math:`\pi` (classes,), non-negative with sum 1; None means balanced.
 
         Returns:
             Class indices, int64 (samples,).
 
         Raises:
-            ValueError: ``inputs`` or ``class_prior`` do not fit the world.
+            ValueError: ``inputs`` or ``class_prior`` do not fit the world, or are not finite.
         """
         return (self.log_likelihoods(inputs) + self._log_prior(class_prior)).argmax(axis=1)
 
@@ -176,8 +186,9 @@ def gaussian_world(
     r"""Make a world: cluster means :math:`\mu_{yk} \sim \mathcal N(0, s^2 I_d)`, scaled to a balanced Bayes error.
 
     The directions come from ``seed`` alone; :math:`s` only stretches them, so worlds of different difficulty are
-    the same constellation. The first classes of a world are those of any smaller one with the same ``dim`` and
-    ``clusters``.
+    the same constellation. The first classes of a world point where those of any smaller one with the same ``dim`` and
+    ``clusters`` do. With ``separation`` given they are the same; the search finds another :math:`s` for each number of
+    classes.
 
     Args:
         seed: world seed.

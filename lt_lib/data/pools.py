@@ -12,8 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lt_lib._checks import check_fraction, check_integer, check_positive, check_real
-from lt_lib.data.base import Split, array_hash
+from lt_lib._checks import (
+    check_fraction,
+    check_indices,
+    check_integer,
+    check_permutation,
+    check_positive,
+    check_real,
+)
+from lt_lib.data.base import Split, array_hash, check_stored_targets
 from lt_lib.data.gaussian import GaussianWorld
 from lt_lib.data.splits import long_tail_indices
 
@@ -54,9 +61,10 @@ class PoolSpec:
             num_classes: classes of the task, >= 2.
 
         Raises:
-            ValueError: the pool would be empty, or has too few relevant samples to have one in the first class.
+            ValueError: the pool would be empty, or has fewer relevant samples than there are classes.
         """
         check_integer(labelled, "labelled", minimum=1)
+        check_integer(num_classes, "num_classes", minimum=2)
         total = round(self.amount * labelled)
         if total == 0:
             raise ValueError(
@@ -64,8 +72,12 @@ class PoolSpec:
             )
         relevant = round(self.relevance * total)
         if relevant == 0:
-            check_integer(num_classes, "num_classes", minimum=2)
             return np.zeros(num_classes, dtype=np.int64), total
+        if relevant < num_classes:
+            raise ValueError(
+                f"`relevance` must leave at least one sample per class ({num_classes}) or none, "
+                f"got {self.relevance:g} of a pool of {total}. A larger `amount` fits."
+            )
         return pool_counts(relevant, num_classes, self.imbalance_ratio), total - relevant
 
 
@@ -78,7 +90,8 @@ def pool_counts(total: int, num_classes: int, imbalance_ratio: float) -> np.ndar
     Both floors lose samples: up to C of the total, and the rarest class is somewhat rarer than :math:`\rho_U` says. A
     class whose :math:`r_i` is 0 stays empty.
 
-    Status: exact (authors' code).
+    Status: exact (authors' code), but for one point: a value that is a whole number up to rounding, as 49 samples at
+    ratio 49, is not cut to the number below.
 
     Args:
         total: T, samples wanted, >= 1.
@@ -120,7 +133,8 @@ class Pool:
         source: where the samples come from, in words.
 
     Raises:
-        ValueError: the pool is empty, the lengths differ, or a class is out of range.
+        ValueError: the pool is empty, the lengths differ, the targets are not one-dimensional int64, or a class is out
+            of range.
     """
 
     inputs: np.ndarray
@@ -129,6 +143,7 @@ class Pool:
     source: str
 
     def __post_init__(self) -> None:
+        check_stored_targets(self.targets)
         if len(self.inputs) != len(self.targets) or len(self.targets) == 0:
             raise ValueError(
                 "`inputs` and `targets` must be equally long, not empty, "
@@ -219,8 +234,8 @@ def drawn_pool(
         seed: fixes the draw, >= 0.
         source: name for `Pool.source`.
         outside: inputs from outside the task, `(samples, ...)`; needed for a relevance below 1.
-        exclude: indices into `relevant` that must not be drawn: the labelled set and the hold-out, if both come from
-            the same split.
+        exclude: indices into `relevant` that must not be drawn, not a mask: the labelled set and the hold-out, if both
+            come from the same split.
         class_order: permutation of the classes, the largest of the pool first; None keeps the native order.
 
     Returns:
@@ -228,6 +243,7 @@ def drawn_pool(
 
     Raises:
         ValueError: there are fewer samples than asked, in a class or outside; or an argument is out of range.
+        TypeError: `exclude`, `class_order` or `seed` are not integers.
 
     Example:
         >>> split = Split(np.arange(8.0)[:, None], np.repeat(np.arange(2), 4))
@@ -236,13 +252,17 @@ def drawn_pool(
         ([], array([2, 2]))
     """
     counts, wanted = spec.sizes(labelled, num_classes)
+    check_integer(seed, "seed", minimum=0)
+    order = np.arange(num_classes)
+    if class_order is not None:
+        order = check_permutation(class_order, "class_order", num_classes)
+    listed = exclude if hasattr(exclude, "__array__") else list(exclude)
     inputs = np.asarray(relevant.inputs)
-    free = np.setdiff1d(np.arange(len(relevant)), np.fromiter(exclude, dtype=np.int64))
+    free = np.setdiff1d(np.arange(len(relevant)), check_indices(listed, "exclude", len(relevant)))
     rows = np.empty(0, dtype=np.int64)
     if counts.any():
         targets = relevant.targets[free]
         available = np.bincount(targets, minlength=num_classes)
-        order = np.arange(num_classes) if class_order is None else np.asarray(class_order)
         for label, count in zip(order, counts, strict=True):
             if count > available[label]:
                 raise ValueError(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lt_lib import counts
-from lt_lib._checks import check_integer, check_known, check_real
+from lt_lib._checks import check_flag, check_integer, check_known, check_real
 from lt_lib.data.base import array_hash
 from lt_lib.data.splits import long_tail_indices
 
@@ -50,6 +51,7 @@ class Protocol:
 
     Raises:
         ValueError: a number out of range, or one that the family does not use.
+        TypeError: something else than numbers, or than True and False.
 
     Example:
         >>> Protocol("crest", n_max=5000, label_fraction=0.1).name
@@ -69,6 +71,7 @@ class Protocol:
     def __post_init__(self) -> None:
         check_known(self.family, "family", FAMILIES)
         check_known(self.rounding, "rounding", ROUNDINGS)
+        check_flag(self.reversed_unlabelled, "reversed_unlabelled")
         mine: dict[str, Any] = {"n_max": self.n_max}
         others: dict[str, Any] = {"n_labelled": self.n_labelled, "n_unlabelled": self.n_unlabelled}
         if self.family == "crest":
@@ -90,7 +93,9 @@ class Protocol:
         """Family and numbers; two protocols have one name only if they are the same."""
         if self.family == "crest":
             note = "" if self.rounding == "ceil" else f", {self.rounding}"
-            return f"crest ({self.n_max}, {100 * self.label_fraction:g} %{note})"
+            # In decimal numbers, since a fraction times 100 has rounding errors, and a short form would hide digits.
+            percent = (100 * Decimal(repr(float(self.label_fraction)))).normalize()
+            return f"crest ({self.n_max}, {percent:f} %{note})"
         note = ", reversed" if self.reversed_unlabelled else ""
         return f"{self.family} ({self.n_labelled} + {self.n_unlabelled}{note})"
 
@@ -185,7 +190,7 @@ def make_split(
         targets: class indices of the available samples.
         num_classes: C.
         imbalance_ratio: largest / smallest class of the labelled set (and of the whole one under "crest"), >= 1.
-        subset_seed: draw of the long-tailed set ("crest").
+        subset_seed: draw of the long-tailed set ("crest"), >= 0; it changes nothing in the other families.
         split_seed: draw of what is labelled.
         unlabelled_imbalance_ratio: of the unlabelled set ("darp", "daso"); None for the labelled one's.
         class_order: permutation `(classes,)` whose entry `rank` is the class with that rank of frequency; None keeps
@@ -195,7 +200,8 @@ def make_split(
         The split, class after class in order of frequency.
 
     Raises:
-        ValueError: too few samples, a class without labelled sample, or a ratio that the family does not use.
+        ValueError: too few samples, a class without labelled sample, a negative seed, or a ratio that the family does
+            not use.
 
     Example:
         >>> split = make_split(Protocol("crest", n_max=50, label_fraction=0.1), np.repeat([0, 1], 50), 2, 10.0)
@@ -203,6 +209,7 @@ def make_split(
         ([5, 1], [45, 4])
     """
     labels = np.asarray(targets)
+    check_integer(subset_seed, "subset_seed", minimum=0)
     check_integer(split_seed, "split_seed", minimum=0)
     order = np.arange(num_classes) if class_order is None else np.asarray(class_order)
     if protocol.family == "crest":

@@ -7,7 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lt_lib._checks import check_counts, check_integer, check_known, check_permutation
+from lt_lib._checks import (
+    check_class_indices,
+    check_counts,
+    check_indices,
+    check_integer,
+    check_known,
+    check_permutation,
+)
 from lt_lib.data.base import array_hash
 
 Scheme = Literal["numpy", "ldam"]
@@ -49,6 +56,7 @@ def long_tail_indices(
     Raises:
         ValueError: a class has fewer samples than asked, ``class_counts`` or ``class_order`` do not fit the
             classes in ``targets``, ``seed`` is out of range, or ``scheme`` is unknown.
+        TypeError: ``targets``, ``class_counts``, ``class_order`` or ``seed`` are not integers.
 
     Example:
         >>> long_tail_indices([0, 0, 0, 1, 1, 1], [3, 1], seed=0, scheme="ldam")
@@ -59,7 +67,7 @@ def long_tail_indices(
         section 4 (the draw itself is only in the authors' code).
     """
     check_known(scheme, "scheme", get_args(Scheme))
-    labels = _check_targets(targets)
+    labels = check_class_indices(targets, "targets")
     counts = check_counts(class_counts)
     order = (
         np.arange(len(counts)) if class_order is None else check_permutation(class_order, "class_order", len(counts))
@@ -109,14 +117,16 @@ def holdout_indices(
     Raises:
         ValueError: an index is repeated or outside the pool, ``per_class`` is below 1, or a class without
             discarded samples has no more than ``per_class`` and would be left empty.
+        TypeError: ``targets``, ``train_indices``, ``per_class`` or ``seed`` are not integers.
 
     Example:
         >>> train, validation, counts = holdout_indices([0, 0, 0, 1, 1, 1], [0, 1, 2, 3], per_class=1, seed=0)
         >>> len(train), len(validation), counts
         (3, 2, array([2, 1]))
     """
-    labels = _check_targets(targets)
-    train = _check_indices(train_indices, len(labels))
+    labels = check_class_indices(targets, "targets")
+    train = check_indices(train_indices, "train_indices", len(labels))
+    _check_distinct(train)
     check_integer(per_class, "per_class", minimum=1)
     check_integer(seed, "seed", minimum=0)
     used = np.zeros(len(labels), dtype=bool)
@@ -150,38 +160,17 @@ def split_hash(indices: ArrayLike) -> str:
         64 hexadecimal digits, the same on every platform.
 
     Raises:
-        ValueError: ``indices`` is not a one-dimensional integer array.
+        ValueError: ``indices`` is not one-dimensional.
+        TypeError: ``indices`` is not integer.
 
     Example:
         >>> split_hash([0, 1, 2])[:12] == split_hash([0, 2, 1])[:12]
         False
     """
-    return array_hash(_check_integers(indices, "indices").astype(np.int64))
+    return array_hash(check_indices(indices, "indices"))
 
 
-def _check_integers(values: ArrayLike, argument: str) -> np.ndarray:
-    array = np.asarray(values)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"`{argument}` must be one-dimensional integers, got {array.dtype} {array.shape}.")
-    return array
-
-
-def _check_targets(targets: ArrayLike) -> np.ndarray:
-    labels = _check_integers(targets, "targets")
-    if not len(labels):
-        raise ValueError("`targets` must hold at least one sample, got none.")
-    if labels.min() < 0:
-        raise ValueError(f"`targets` must be non-negative, got {labels.min()}.")
-    return labels
-
-
-def _check_indices(indices: ArrayLike, size: int) -> np.ndarray:
-    array = _check_integers(indices, "train_indices").astype(np.int64)
-    if len(array) and (array.min() < 0 or array.max() >= size):
-        raise ValueError(f"`train_indices` must lie in 0 … {size - 1}, got values from {array.min()} to {array.max()}.")
-    if len(np.unique(array)) != len(array):
-        values, repeats = np.unique(array, return_counts=True)
+def _check_distinct(train_indices: np.ndarray) -> None:
+    values, repeats = np.unique(train_indices, return_counts=True)
+    if len(values) != len(train_indices):
         raise ValueError(f"`train_indices` must not repeat an index, got {values[repeats > 1][0]} more than once.")
-    return array

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lt_lib._checks import check_integer, check_known
+from lt_lib.data._decoding import as_rgb, opened_image
 from lt_lib.data.image_files import ImageFiles
 
 CROPS = ("area", "shorter_side", "centre")
@@ -182,7 +183,8 @@ def view(file: str, size: int, crop: str, rng: np.random.Generator) -> np.ndarra
     """Decode one image and return the part of it that the model sees.
 
     Args:
-        file: any image that Pillow reads; grey, palette, transparent and CMYK images become RGB.
+        file: any image that Pillow reads; grey, palette, transparent and CMYK images become RGB, 16-bit grey by its
+            upper byte.
         size: side of the result in pixels.
         crop: one of ``CROPS``.
         rng: source of crop and mirror; not used for ``"centre"``.
@@ -191,24 +193,18 @@ def view(file: str, size: int, crop: str, rng: np.random.Generator) -> np.ndarra
         ``uint8`` (size, size, 3), bilinear with the support widened when shrinking.
 
     Raises:
-        ValueError: the file is missing, damaged, or not an image; the message names it.
+        ValueError: the file is missing, damaged, not an image, or has 32 bits per pixel; the message names it.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            box = choose_box(width, height, size, crop, rng)
-            # A JPEG decodes at 1/2, 1/4 or 1/8 of its size where the box keeps at least `size` pixels.
-            image.draft("RGB", (math.ceil(size * width / box.width), math.ceil(size * height / box.height)))
-            x, y = image.size[0] / width, image.size[1] / height
-            colours = image if image.mode == "RGB" else image.convert("RGB")
-            edges = (box.left * x, box.top * y, (box.left + box.width) * x, (box.top + box.height) * y)
-            pixels = np.asarray(colours.resize((size, size), Image.Resampling.BILINEAR, box=edges))
-    except FileNotFoundError as error:
-        raise ValueError(f"Image {file} is not there any more.") from error
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
-        raise ValueError(f"Image {file} is corrupted or not an image: {error}.") from error
+    with opened_image(file) as image:
+        width, height = image.size
+        box = choose_box(width, height, size, crop, rng)
+        # A JPEG decodes at 1/2, 1/4 or 1/8 of its size where the box keeps at least `size` pixels.
+        image.draft("RGB", (math.ceil(size * width / box.width), math.ceil(size * height / box.height)))
+        x, y = image.size[0] / width, image.size[1] / height
+        edges = (box.left * x, box.top * y, (box.left + box.width) * x, (box.top + box.height) * y)
+        pixels = np.asarray(as_rgb(image).resize((size, size), Resampling.BILINEAR, box=edges))
     mirrored = crop != "centre" and rng.random() < 0.5
     return pixels[:, ::-1] if mirrored else pixels
 

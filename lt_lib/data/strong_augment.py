@@ -85,17 +85,20 @@ def strong_view(
         padding: as for `reflect_crop_flip`.
         layers: as for `rand_augment`.
         probability: as for `rand_augment`.
-        hole: side of the square cut out, as a fraction of the image's.
+        hole: side of the square cut out, as a fraction of the image's width; cut as for `cutout`, 0 cuts out nothing.
 
     Returns:
         Function (uint8 `(batch, channels, height, width)`, generator) -> float32 batch.
+
+    Raises:
+        ValueError: `hole` is not in [0, 1].
     """
     check_fraction(hole, "hole")
 
     def view(images: Tensor, rng: torch.Generator) -> Tensor:
         cropped = reflect_crop_flip(images, rng, padding=padding, flip=flip)
         changed = rand_augment(cropped, rng, layers=layers, probability=probability)
-        return cutout(to_unit_range(changed), rng, size=max(1, round(hole * images.shape[-1])))
+        return cutout(to_unit_range(changed), rng, size=round(hole * images.shape[-1]))
 
     return view
 
@@ -150,19 +153,22 @@ def cutout(images: Tensor, rng: torch.Generator, *, size: int = 16) -> Tensor:
     Args:
         images: floating-point batch `(batch, channels, height, width)`; changed in place.
         rng: generator on the device of `images`.
-        size: side of the square, >= 1; an odd one is cut to the even number below, but not to nothing.
+        size: side of the square, >= 0; an odd one is cut to the even number below, so that 1 cuts out nothing.
 
     Returns:
         `images`.
 
     Raises:
-        ValueError: `images` has another number of axes, or `size` < 1.
+        ValueError: `images` has another number of axes, or `size` < 0.
+
+    References:
+        As in the code of CReST, which halves the size to whole pixels on either side of the centre.
     """
     _check_images(images)
-    check_integer(size, "size", minimum=1)
+    check_integer(size, "size", minimum=0)
     batch, _, height, width = images.shape
     centre = torch.rand(2, batch, 1, generator=rng, device=images.device, dtype=torch.float32)
-    half = max(size // 2, 1)
+    half = size // 2
 
     def inside(length: int, where: Tensor) -> Tensor:
         positions = torch.arange(length, device=images.device)

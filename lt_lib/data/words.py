@@ -13,17 +13,24 @@ from lt_lib._checks import check_integer
 PADDING = 0  # fills the row behind the last word
 UNKNOWN = 1  # stands for every word outside the vocabulary
 _FIRST_WORD = 2
-# Letters, with apostrophes inside: "don't" is one word, "<br />" is markup of the reviews and no word.
+# Letters a to z, with apostrophes inside: "don't" is one word, "<br />" is markup of the reviews and no word. Accented
+# letters and a lone "<" are cut as described below; the vocabularies of finished runs rest on it.
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 _MARKUP = re.compile(r"<[^>]*>")
 
 
 def split_words(text: str) -> list[str]:
-    """Words of a text in their order: lower case, without HTML tags, digits and punctuation.
+    """Words of a text in their order: runs of the letters a to z in lower case, with apostrophes inside.
+
+    Everything else ends a word: digits, punctuation, and every letter outside a to z, so that "Amélie" gives "am" and
+    "lie". Whatever stands between "<" and the next ">" is taken for an HTML tag and left out, words of a comparison
+    such as "2 < 3 stars > 1" included.
 
     Example:
         >>> split_words("Don't panic.<br />It's 1979!")
         ["don't", 'panic', "it's"]
+        >>> split_words("Amélie: 2 < 3 stars > 1, really")
+        ['am', 'lie', 'really']
     """
     return _WORD.findall(_MARKUP.sub(" ", text.lower()))
 

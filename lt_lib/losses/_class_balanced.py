@@ -8,7 +8,7 @@ from torch import nn
 from lt_lib._checks import check_real
 from lt_lib._typing import Normalization, Reduction
 from lt_lib.counts import EmptyPolicy, class_balanced_weights
-from lt_lib.losses._reduction import check_reduction, per_class_buffer
+from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_in_words
 
 
 class ClassBalancedModule(nn.Module):
@@ -34,7 +34,7 @@ class ClassBalancedModule(nn.Module):
 
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, reduction={self.reduction!r}"
+        return f"classes={len(self.weight)}, beta={self.beta}, {reduction_in_words(self)}"
 
 
 class ClassBalancedFocalModule(ClassBalancedModule):
@@ -63,4 +63,4 @@ class ClassBalancedFocalModule(ClassBalancedModule):
 
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
-        return f"classes={len(self.weight)}, beta={self.beta}, gamma={self.gamma}, reduction={self.reduction!r}"
+        return f"classes={len(self.weight)}, beta={self.beta}, gamma={self.gamma}, {reduction_in_words(self)}"

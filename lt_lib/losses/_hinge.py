@@ -8,7 +8,14 @@ from torch import nn
 
 from lt_lib._checks import check_logits_targets, check_per_class, check_real
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
-from lt_lib.losses._reduction import apply_reduction, check_reduction, per_class_buffer, reduction_terms, widen
+from lt_lib.losses._reduction import (
+    apply_reduction,
+    check_reduction,
+    per_class_buffer,
+    reduction_in_words,
+    reduction_terms,
+    widen,
+)
 
 
 def hinge_loss(
@@ -72,10 +79,15 @@ class MarginHingeLoss(nn.Module):
     r"""`hinge_loss` with fixed margins.
 
     Args:
-        margins: one per class, at least 0, such as `lt_lib.counts.ldam_margins` of the class counts, or equal ones.
+        margins: one per class, at least 0, such as `lt_lib.counts.ldam_margins` of the class counts, or equal ones. A
+            single number is refused: it does not say how many classes there are.
         weight: class weights; None means ones.
         reduction: as in `hinge_loss`.
         normalization: as in `hinge_loss`.
+
+    Raises:
+        ValueError: margins that are not one per class or below 0, weights that do not fit them.
+        TypeError: margins or weights that are not numbers.
 
     Example:
         >>> loss = MarginHingeLoss([0.1, 0.5])
@@ -96,9 +108,9 @@ class MarginHingeLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_reduction(reduction, normalization)
-        num_classes = len(margins)
-        weight = None if weight is None else per_class_buffer(weight, "weight", num_classes)
-        self.register_buffer("margins", per_class_buffer(margins, "margins", num_classes), persistent=False)
+        margins = per_class_buffer(margins, "margins")
+        weight = None if weight is None else per_class_buffer(weight, "weight", len(margins))
+        self.register_buffer("margins", margins, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
         self.reduction, self.normalization = reduction, normalization
 
@@ -116,4 +128,6 @@ class MarginHingeLoss(nn.Module):
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
         weighted = self.weight is not None
-        return f"classes={len(self.margins)}, max_margin={float(self.margins.max()):g}, weighted={weighted}"
+        widest = float(self.margins.max())
+        shown = f"classes={len(self.margins)}, max_margin={widest:g}, weighted={weighted}"
+        return f"{shown}, {reduction_in_words(self)}"

@@ -9,7 +9,7 @@ from lt_lib._checks import check_logits_targets, check_per_class, check_positive
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
 from lt_lib.counts import ldam_margins
 from lt_lib.losses._cross_entropy import reduced_cross_entropy
-from lt_lib.losses._reduction import check_reduction, per_class_buffer, widen
+from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_in_words, widen
 
 
 def ldam_loss(
@@ -120,4 +120,5 @@ class LDAMLoss(nn.Module):
         """Arguments shown by `print`."""
         widest = float(self.margins.max())
         weighted = self.weight is not None
-        return f"classes={len(self.margins)}, max_margin={widest:g}, scale={self.scale:g}, weighted={weighted}"
+        shown = f"classes={len(self.margins)}, max_margin={widest:g}, scale={self.scale:g}, weighted={weighted}"
+        return f"{shown}, {reduction_in_words(self)}"

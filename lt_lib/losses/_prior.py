@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lt_lib._checks import check_counts, check_per_class, check_real
 from lt_lib._typing import Logits, Loss, Normalization, PerClass, Reduction, Targets
 from lt_lib.counts import class_prior as prior_of_counts
-from lt_lib.losses._reduction import check_reduction, per_class_buffer, widen
+from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_in_words, widen
 from lt_lib.losses._softmax import softmax_loss
 
 
@@ -167,7 +167,7 @@ class BalancedSoftmaxLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
-        return f"classes={len(self.class_prior)}, weighted={self.weight is not None}, reduction={self.reduction!r}"
+        return f"classes={len(self.class_prior)}, weighted={self.weight is not None}, {reduction_in_words(self)}"
 
 
 class LogitAdjustedLoss(nn.Module):
@@ -221,7 +221,7 @@ class LogitAdjustedLoss(nn.Module):
     def extra_repr(self) -> str:
         """Arguments shown by `print`."""
         weighted = self.weight is not None
-        return f"classes={len(self.class_prior)}, tau={self.tau:g}, weighted={weighted}, reduction={self.reduction!r}"
+        return f"classes={len(self.class_prior)}, tau={self.tau:g}, weighted={weighted}, {reduction_in_words(self)}"
 
 
 def _prior_buffer(class_counts: Any) -> Tensor:

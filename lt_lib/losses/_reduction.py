@@ -75,8 +75,21 @@ def apply_reduction(per_sample: Tensor, coefficient: Tensor | None, divisor: flo
     return per_sample if divisor is None else per_sample.sum() / divisor
 
 
-def per_class_buffer(values: Any, argument: str, num_classes: int, *, inclusive: bool = True) -> Tensor:
-    """One number per class as a new double-precision tensor, checked once when a Module is built."""
-    buffer = torch.as_tensor(values, dtype=torch.float64).detach().clone()
-    check_per_class(buffer, argument, num_classes, inclusive=inclusive)
+def per_class_buffer(values: Any, argument: str, num_classes: int | None = None) -> Tensor:
+    """One number per class as a new double-precision tensor, checked once when a Module is built.
+
+    Without `num_classes` there are as many classes as numbers.
+    """
+    try:
+        buffer = torch.as_tensor(values, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{argument}` must be one number per class, got {values!r}.") from error
+    if num_classes is None and (buffer.ndim != 1 or len(buffer) == 0):
+        raise ValueError(f"`{argument}` must be one number per class, got {values!r}.")
+    check_per_class(buffer, argument, len(buffer) if num_classes is None else num_classes)
     return buffer
+
+
+def reduction_in_words(module: Any) -> str:
+    """How the `print` of a Module ends: the two arguments that decide the size of its loss."""
+    return f"reduction={module.reduction!r}, normalization={module.normalization!r}"

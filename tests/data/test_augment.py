@@ -118,8 +118,12 @@ def test_bad_arguments_are_named():
         normalise(images, [0.5], [0.5] * 3)
     with pytest.raises(ValueError, match=r"`std` must have shape \(3,\), got \(2,\)"):
         normalise(images, [0.5] * 3, [0.5] * 2)
-    with pytest.raises(ValueError, match=r"`std` must be positive, got \[0.5, 0.0, 0.5\]"):
-        normalise(images, [0.5] * 3, [0.5, 0.0, 0.5])
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"`std` must be positive and finite, got \[0.5, {wrong}, 0.5\]"):
+            normalise(images, [0.5] * 3, [0.5, wrong, 0.5])
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"`mean` must be finite, got \[{wrong}, 0.5, 0.5\]"):
+            normalise(images, [wrong, 0.5, 0.5], [0.5] * 3)
     with pytest.raises(ValueError, match="`images` must be non-empty uint8 of shape .*got float64"):
         channel_statistics(np.zeros((2, 4, 4, 3)))
     with pytest.raises(ValueError, match="`images` must be non-empty uint8"):

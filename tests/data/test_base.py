@@ -47,6 +47,9 @@ def test_split_and_dataset_refuse_what_does_not_fit():
         Split(["a"], np.array([0, 1]))
     with pytest.raises(ValueError, match=r"`targets` must be a one-dimensional int64 array, got float64 \(2,\)"):
         Split(["a", "b"], np.array([0.0, 1.0]))
+    for wrong, given in (([0, 1], "list"), (None, "NoneType")):
+        with pytest.raises(ValueError, match=f"`targets` must be a one-dimensional int64 array, got {given}"):
+            Split(["a", "b"], wrong)
     with pytest.raises(ValueError, match=r"`train.targets` must lie in 0 … 1, got 2"):
         make(["a", "b"], targets=(0, 2))
     split = Split(["a"], np.array([0]))

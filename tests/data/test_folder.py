@@ -150,6 +150,25 @@ def test_grey_and_transparent_images_become_rgb(tree):
     np.testing.assert_array_equal(dataset.train.inputs[0], np.repeat(grey[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_grey_keep_their_upper_byte(tree, order):
+    values = np.array([[0, 255, 256, 20_000, 40_000, 65_535]] * 5)
+    file = tree / "train" / "circle" / "0000.png"
+    file.unlink()
+    Image.fromarray(values.astype(order)).save(file.with_suffix(".tif"))
+    found = load(f"folder:{tree}").train.inputs[0]
+    np.testing.assert_array_equal(found, np.repeat((values // 256)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_numbers_without_a_known_white_are_refused(tree, dtype, mode):
+    file = tree / "train" / "circle" / "0000.png"
+    file.unlink()
+    Image.fromarray(np.full((5, 6), 300, dtype=dtype)).save(file.with_suffix(".tif"))
+    with pytest.raises(ValueError, match=rf"Image \S*0000.tif must have 8 or 16 bits per channel, got mode '{mode}'"):
+        load(f"folder:{tree}")
+
+
 def test_hidden_files_are_ignored_and_folders_refused(tree):
     (tree / "train" / ".hidden").mkdir()
     (tree / "train" / "circle" / ".note").write_text("x")
@@ -160,6 +179,13 @@ def test_hidden_files_are_ignored_and_folders_refused(tree):
 
 
 def test_malformed_trees_are_refused(tree):
+    for splits in (("test",), ("train", "test")):
+        for split in splits:
+            (tree / split / "README.txt").touch()
+        with pytest.raises(ValueError, match=r"Folder \S*/(train|test) must hold only class folders, got README.txt"):
+            load(f"folder:{tree}")
+    for split in ("train", "test"):
+        (tree / split / "README.txt").unlink()
     (tree / "test" / "triangle").mkdir()
     with pytest.raises(ValueError, match=r"got \[\] only in train and \['triangle'\] only in test"):
         load(f"folder:{tree}")

@@ -107,6 +107,13 @@ def test_worlds_grow_by_appending_classes_and_change_with_the_seed():
     assert gaussian_world(num_classes=3, dim=6, clusters=1, separation=2.0).means.shape == (3, 1, 6)
 
 
+def test_the_search_stretches_another_number_of_classes_otherwise():
+    small, large = (gaussian_world(num_classes=n, dim=6, bayes_error=0.2) for n in (3, 7))
+    ratio = large.means[:3] / small.means
+    np.testing.assert_allclose(ratio, ratio[0, 0, 0])
+    assert abs(ratio[0, 0, 0] - 1) > 0.01
+
+
 def test_search_reaches_other_worlds():
     world = gaussian_world(seed=5, num_classes=4, dim=8, bayes_error=0.15, clusters=2)
     estimate, _ = world.bayes_error(np.random.default_rng(1), samples_per_class=5000)
@@ -148,6 +155,13 @@ def test_bad_arguments_are_named():
         world.sample(-1, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"`inputs` must have shape \(samples, 4\), got \(2, 5\)"):
         world.bayes_predict(np.zeros((2, 5)))
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"`inputs` must be finite, got {wrong}"):
+            world.bayes_predict(np.full((2, 4), wrong))
+        with pytest.raises(ValueError, match=f"`means` must be finite, got {wrong}"):
+            GaussianWorld(np.full((2, 1, 3), wrong))
+    with pytest.raises(ValueError, match=r"`means` must have shape \(classes, clusters, dim\), got \(2, 3\)"):
+        GaussianWorld(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="`class_prior` must be 3 non-negative numbers with sum 1, got"):
         world.bayes_predict(np.zeros((2, 4)), [0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="`samples_per_class` must be .*2.*got 1"):

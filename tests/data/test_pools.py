@@ -17,17 +17,24 @@ def recorded():
     return Split(np.arange(240.0)[:, None], targets)
 
 
-def naive_counts(total, num_classes, ratio):
-    """The authors' loop, one class at a time."""
+def authors_counts(total, num_classes, ratio):
+    """One class after the other as in the authors' code: cut to whole samples twice, without any slack."""
     first = total // num_classes
-    raw = [int(first * (1 / ratio) ** (i / (num_classes - 1)) + 1e-9) for i in range(num_classes)]
-    return [int(value * total / sum(raw) + 1e-9) for value in raw]
+    raw = [int(first * (1 / ratio) ** (rank / (num_classes - 1.0))) for rank in range(num_classes)]
+    factor = total / sum(raw)
+    return [int(number * factor) for number in raw]
 
 
-@pytest.mark.parametrize("total", [50, 997, 62030])
-@pytest.mark.parametrize("ratio", [1.0, 5.0, 100.0])
-def test_counts_are_those_of_the_loop(total, ratio):
-    assert pool_counts(total, 10, ratio).tolist() == naive_counts(total, 10, ratio)
+@pytest.mark.parametrize("total", [50, 997, 62030, 69980])
+@pytest.mark.parametrize("ratio", [1.0, 5.0, 50.0, 100.0])
+def test_counts_are_those_of_the_authors_loop(total, ratio):
+    assert pool_counts(total, 10, ratio).tolist() == authors_counts(total, 10, ratio)
+
+
+def test_a_whole_count_is_not_cut_to_the_number_below():
+    # 49 times 1/49 is just below 1 in binary: the authors' loop leaves the class empty.
+    assert authors_counts(490, 10, 49.0)[-1] == 0
+    assert pool_counts(490, 10, 49.0)[-1] > 0
 
 
 def test_counts_of_the_published_pools():
@@ -91,8 +98,8 @@ def test_outside_samples_come_from_outside_and_do_not_move_the_others(recorded):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"relevance": 1.2}, "`relevance` must be a finite number from 0|`relevance` must be .*0.*1"),
-        ({"relevance": -0.1}, "`relevance` must be"),
+        ({"relevance": 1.2}, r"`relevance` must be a finite number in \[0.0, 1.0\], got 1.2"),
+        ({"relevance": -0.1}, r"`relevance` must be a finite number in \[0.0, 1.0\], got -0.1"),
         ({"amount": 0.0}, "`amount` must be a number above 0"),
         ({"imbalance_ratio": 0.5}, "`imbalance_ratio` must be"),
     ],
@@ -107,8 +114,14 @@ def test_an_empty_pool_is_refused():
         PoolSpec(amount=0.01).sizes(10, 4)
     with pytest.raises(ValueError, match="equally long, not empty"):
         Pool(np.empty((0, 2)), np.empty(0, dtype=np.int64), 4, "nothing")
-    with pytest.raises(ValueError, match="at least one sample per class"):
+    few = r"`relevance` must leave at least one sample per class \(10\) or none, got {} of a pool of {}\."
+    with pytest.raises(ValueError, match=few.format(1, 3)):
         PoolSpec(amount=1.0).sizes(3, 10)
+    with pytest.raises(ValueError, match=few.format(0.05, 100)):
+        PoolSpec(amount=1.0, relevance=0.05).sizes(100, 10)
+    assert PoolSpec(amount=1.0, relevance=0.1).sizes(100, 10)[0].tolist() == [1] * 10
+    with pytest.raises(ValueError, match=r"`total` must be at least one sample per class \(10\), got 5"):
+        pool_counts(5, 10, 1.0)
 
 
 def test_a_pool_smaller_than_asked_is_refused(recorded):
@@ -123,6 +136,42 @@ def test_a_pool_smaller_than_asked_is_refused(recorded):
 def test_a_world_without_outside_has_only_relevant_pools(world, rng):
     with pytest.raises(ValueError, match=r"`spec.relevance` must be 1"):
         gaussian_pool(world, 6, 100, PoolSpec(1.0, 1.0, 0.5), rng)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "error", "message"),
+    [
+        (np.arange(240) % 2 == 0, TypeError, "`exclude` must be one-dimensional integers, got bool"),
+        ([0.9, 1.2], TypeError, "`exclude` must be one-dimensional integers, got float64"),
+        ([3, 240], ValueError, "`exclude` must lie in 0 … 239, got values from 3 to 240"),
+        ([-1, 3], ValueError, "`exclude` must lie in 0 … 239, got values from -1 to 3"),
+    ],
+)
+def test_what_names_no_sample_excludes_none(recorded, exclude, error, message):
+    with pytest.raises(error, match=message):
+        drawn_pool(recorded, 4, 60, PoolSpec(1.0), seed=0, source="rest", exclude=exclude)
+
+
+def test_excluded_samples_may_come_one_by_one_and_twice(recorded):
+    listed = drawn_pool(recorded, 4, 60, PoolSpec(1.0), seed=0, source="rest", exclude=np.array([0, 5, 7]))
+    for same in ((index for index in (7, 0, 5, 5)), {0, 5, 7}, [0, 5, 7]):
+        assert drawn_pool(recorded, 4, 60, PoolSpec(1.0), seed=0, source="rest", exclude=same).hash() == listed.hash()
+
+
+@pytest.mark.parametrize("relevance", [1.0, 0.0])
+def test_orders_and_seeds_out_of_range_are_refused(recorded, relevance):
+    spec, outside = PoolSpec(1.0, 1.0, relevance), np.zeros((60, 1))
+    for order in ([0], [0, 1, 2, 5], [0, 1, 1, 2]):
+        with pytest.raises(ValueError, match="`class_order` must hold each of 0 … 3 once, got"):
+            drawn_pool(recorded, 4, 60, spec, seed=0, source="rest", outside=outside, class_order=order)
+    with pytest.raises(ValueError, match="`seed` must be an integer of at least 0, got -1"):
+        drawn_pool(recorded, 4, 60, spec, seed=-1, source="rest", outside=outside)
+
+
+def test_targets_of_a_pool_are_int64():
+    for wrong in (np.array([np.nan, 1.0]), np.array([0, 1], dtype=np.int32), [0, 1]):
+        with pytest.raises(ValueError, match="`targets` must be a one-dimensional int64 array, got"):
+            Pool(np.zeros((2, 1)), wrong, 4, "x")
 
 
 def test_classes_out_of_range_are_refused():

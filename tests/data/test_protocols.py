@@ -119,8 +119,27 @@ def test_two_protocols_have_two_names():
         Protocol("crest", n_max=5000, label_fraction=0.1, rounding="floor"),
         Protocol("darp", n_labelled=500, n_unlabelled=4000),
         Protocol("daso", n_labelled=500, n_unlabelled=4000, reversed_unlabelled=True),
+        *(Protocol("crest", n_max=5000, label_fraction=share) for share in (1 / 3, np.nextafter(1 / 3, 1), 0.3333333)),
     ]
     assert len({protocol.name for protocol in variants}) == len(variants)
+
+
+@pytest.mark.parametrize(
+    ("share", "percent"), [(0.1, "10"), (0.07, "7"), (0.125, "12.5"), (1, "100"), (1 / 3, "33.33333333333333")]
+)
+def test_a_name_says_the_share_in_percent(share, percent):
+    assert Protocol("crest", n_max=50, label_fraction=share).name == f"crest (50, {percent} %)"
+    assert PROTOCOLS["crest-30"].name == "crest (5000, 30 %)"
+
+
+def test_flags_and_seeds_are_checked_where_they_change_nothing_too(targets):
+    for family in ({"family": "daso", "n_labelled": 3, "n_unlabelled": 3}, {"family": "crest", "n_max": 9}):
+        with pytest.raises(TypeError, match="`reversed_unlabelled` must be True or False, got 'no'"):
+            Protocol(**family, label_fraction=0.1 * (family["family"] == "crest"), reversed_unlabelled="no")
+    for protocol in (CREST, DASO):
+        with pytest.raises(ValueError, match="`subset_seed` must be an integer of at least 0, got -9"):
+            make_split(protocol, targets, 4, 10.0, subset_seed=-9)
+    assert make_split(DASO, targets, 4, 10.0, subset_seed=5).hash == make_split(DASO, targets, 4, 10.0).hash
 
 
 def test_a_table_refuses_two_protocols():

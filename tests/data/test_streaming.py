@@ -214,6 +214,21 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, mode):
         np.testing.assert_allclose(expected, np.asarray(image_trees.picture(0, 0)).mean((0, 1)), atol=25)
 
 
+def test_sixteen_bits_of_grey_keep_their_upper_byte(tmp_path):
+    file = tmp_path / "grey.png"
+    Image.fromarray(np.full((20, 30), 20_000, dtype=np.uint16)).save(file)
+    found = view(str(file), 16, "centre", np.random.default_rng(0))
+    assert np.unique(found).tolist() == [20_000 // 256]
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_numbers_without_a_known_white_are_refused(tmp_path, dtype, mode):
+    file = tmp_path / "wide.tif"
+    Image.fromarray(np.full((20, 30), 300, dtype=dtype)).save(file)
+    with pytest.raises(ValueError, match=rf"Image \S*wide.tif must have 8 or 16 bits per channel, got mode '{mode}'"):
+        view(str(file), 16, "centre", np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"<html>"])
 def test_a_damaged_image_is_named(files, content):
     damage(files, 7, content)

@@ -253,6 +253,36 @@ def test_cutout_sets_a_square_to_zero():
     assert float(hits[0, 0]) == pytest.approx(1 / 16, abs=0.045)
 
 
+@pytest.mark.parametrize(("size", "side"), [(0, 0), (1, 0), (2, 2), (3, 2), (16, 16)])
+def test_cutout_rounds_its_side_down_to_an_even_number(size, side):
+    holes = sa.cutout(torch.ones(200, 1, 32, 32), seed(), size=size)[:, 0] == 0
+    assert int(holes.any(dim=2).sum(dim=1).max()) == side
+
+
+def test_a_hole_of_no_size_leaves_the_augmented_image():
+    batch = torch.randint(256, (40, 3, 16, 16), dtype=torch.uint8, generator=seed())
+    rng = seed(6)
+    expected = sa.to_unit_range(sa.rand_augment(sa.reflect_crop_flip(batch, rng), rng))
+    assert torch.equal(sa.strong_view(hole=0.0)(batch, seed(6)), expected)
+    assert not torch.equal(sa.strong_view(hole=0.2)(batch, seed(6)), expected)
+
+
+@pytest.mark.parametrize("option", [{"padding": 0}, {"layers": 0}, {"probability": 1.0}, {"flip": False}])
+def test_every_option_of_a_view_reaches_its_step(option):
+    batch = torch.randint(256, (40, 3, 16, 16), dtype=torch.uint8, generator=seed())
+    crop = {name: value for name, value in option.items() if name in ("padding", "flip")}
+    change = {name: value for name, value in option.items() if name not in crop}
+    rng = seed(6)
+    changed = sa.rand_augment(sa.reflect_crop_flip(batch, rng, **crop), rng, **change)
+    found = sa.strong_view(**option)(batch, seed(6))
+    assert torch.equal(found, sa.cutout(sa.to_unit_range(changed), rng, size=8))
+    assert not torch.equal(found, sa.strong_view()(batch, seed(6)))
+    if crop:
+        found = sa.weak_view(**crop)(batch, seed(6))
+        assert torch.equal(found, sa.to_unit_range(sa.reflect_crop_flip(batch, seed(6), **crop)))
+        assert not torch.equal(found, sa.weak_view()(batch, seed(6)))
+
+
 def test_the_views_lie_in_the_unit_range():
     batch = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=seed())
     weak, strong = sa.weak_view()(batch, seed()), sa.strong_view()(batch, seed())
@@ -299,7 +329,7 @@ def test_noise_has_its_scale_and_drops_its_share():
         (lambda x: sa.rand_augment(x, seed(), probability=0.0), r"`probability` must be in \(0, 1\], got 0.0"),
         (lambda x: sa.rand_augment(x, seed(), layers=-1), "`layers` must be an integer of at least 0, got -1"),
         (lambda x: sa.reflect_crop_flip(x, seed(), padding=20), r"`padding` must be an integer in \[0, 19\], got 20"),
-        (lambda x: sa.cutout(x.float(), seed(), size=0), "`size` must be an integer of at least 1, got 0"),
+        (lambda x: sa.cutout(x.float(), seed(), size=-1), "`size` must be an integer of at least 0, got -1"),
         (lambda x: sa.apply_operation("blur", x, LEVELS), "`name` must be one of .* got 'blur'"),
         (lambda _x: sa.noise_view(-1.0), "`scale` must be a finite number of at least 0.0, got -1.0"),
         (lambda _x: sa.noise_view(1.0, drop=1.0), r"`drop` must be in \[0, 1\), got 1.0"),

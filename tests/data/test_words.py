@@ -15,6 +15,12 @@ def test_words_are_lower_case_letters_with_apostrophes_inside():
     assert words.split_words("<p class='x'>10/10</p>") == []
 
 
+def test_other_letters_and_lone_brackets_cut_words_as_stated():
+    assert words.split_words("Amélie") == ["am", "lie"]
+    assert words.split_words("2 < 3 words lost > 1 kept") == ["kept"]
+    assert words.split_words("left < right") == ["left", "right"]
+
+
 def test_the_most_frequent_words_get_the_first_numbers_and_ties_go_by_the_alphabet():
     # the 3; cat 2, end 2; then one each: dog's, don't, na, sat, ve
     whole = words.make_vocabulary(TEXTS, 100)

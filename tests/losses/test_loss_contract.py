@@ -230,6 +230,8 @@ def test_a_module_is_its_function(case, options):
     assert case.build()(logits, targets) == getattr(losses, case.function)(logits, targets, **case.arguments)
     assert case.name in repr(module)
     assert "classes=4" in repr(module)
+    shown = f"reduction={options['reduction']!r}, normalization={options['normalization']!r})"
+    assert repr(module).endswith(shown)
 
 
 @every_module
@@ -244,8 +246,8 @@ def test_a_module_has_buffers_and_nothing_to_save_or_train(case):
     assert module(logits, targets).dtype == torch.float32
 
 
-PLAIN = "classes=4, beta=0.99, reduction='sum'"
-FOCAL = "classes=4, beta=0.99, gamma=0.5, reduction='sum'"
+PLAIN = "classes=4, beta=0.99, reduction='sum', normalization='batch'"
+FOCAL = "classes=4, beta=0.99, gamma=0.5, reduction='sum', normalization='batch'"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,38 @@ def test_bad_hinge_margins(margins, error, message):
         losses.hinge_loss(logits, targets, margins)
 
 
+@pytest.mark.parametrize("margins", [0.5, [], [[0.1, 0.2]], torch.tensor(0.5)])
+def test_margins_of_a_hinge_module_are_one_per_class(margins):
+    with pytest.raises(ValueError, match="`margins` must be one number per class, got"):
+        losses.MarginHingeLoss(margins)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda weight: losses.LDAMLoss([5, 1], weight=weight),
+        lambda weight: losses.MarginHingeLoss([0.1, 0.2], weight),
+        lambda weight: losses.BalancedSoftmaxLoss([5, 1], weight),
+        lambda weight: losses.LogitAdjustedLoss([5, 1], 1.0, weight),
+    ],
+)
+def test_weights_of_a_module_that_are_no_numbers_are_named(build):
+    for wrong in ("abc", [[1.0], [1.0, 2.0]], ["a", "b"]):
+        with pytest.raises(TypeError, match="`weight` must be one number per class, got"):
+            build(wrong)
+    with pytest.raises(ValueError, match=r"`weight` must have shape \(2,\), got \(3,\)"):
+        build([1.0, 1.0, 1.0])
+
+
+def test_modules_with_margins_are_shown_whole():
+    ldam = losses.LDAMLoss([16, 1], 0.5, 20.0, normalization="weights")
+    shown = "classes=2, max_margin=0.5, scale=20, weighted=False, reduction='mean', normalization='weights'"
+    assert repr(ldam) == f"LDAMLoss({shown})"
+    hinge = losses.MarginHingeLoss([0.1, 0.5], [1.0, 2.0], reduction="none")
+    shown = "classes=2, max_margin=0.5, weighted=True, reduction='none', normalization='batch'"
+    assert repr(hinge) == f"MarginHingeLoss({shown})"
+
+
 def test_bad_hinge_modules_and_a_single_class():
     with pytest.raises(ValueError, match="`margins` must be finite and at least 0"):
         losses.MarginHingeLoss([0.1, -0.1])
