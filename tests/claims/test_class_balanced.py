@@ -214,16 +214,20 @@ def test_a_missing_data_set_and_a_changed_cell_are_refused():
 # --- trainings -----------------------------------------------------------------------------------------------------
 
 
-def made_up_runs(gain, *, spread=0.2, seeds=10):
-    """Rows as `measure_sweep` returns them, in which class balancing saves `gain` points at every beta."""
+def made_up_runs(gain, on_digits=None, *, spread=0.2, seeds=10):
+    """Rows as `measure_sweep` returns them, in which class balancing saves `gain` points at every beta.
+
+    On the digits it saves `on_digits` if that is given.
+    """
     noise = rng()
+    saved = {"gaussian": gain, "digits": gain if on_digits is None else on_digits}
     rows = []
-    for config in cb.sweep_configs("gaussian", range(seeds)):
+    for config in [config for world in saved for config in cb.sweep_configs(world, range(seeds))]:
         weighted = config.weighting == "effective_number"
-        error = 45 - gain * weighted + spread * noise.standard_normal()
+        error = 45 - saved[config.dataset] * weighted + spread * noise.standard_normal()
         rows.append(
             {
-                "world": "gaussian",
+                "world": config.dataset,
                 "loss": cb.loss_label(config.loss, config.gamma),
                 "beta": config.beta if weighted else 0.0,
                 "normalization": config.normalization if weighted else "batch",
@@ -248,6 +252,33 @@ def test_sweep_rows_follow_the_sign_of_the_effect(row):
 @pytest.mark.parametrize("row", [21, 22, 55])
 def test_sweep_rows_do_not_hold_without_an_effect(row):
     assert judge(row, made_up_runs(0.0)) != "holds"
+
+
+@pytest.mark.false_world(22, 55)
+@pytest.mark.parametrize("row", [22, 55])
+@pytest.mark.parametrize("gains", [(3.0, 0.0), (0.0, 3.0), (3.0, -3.0), (-3.0, 3.0)])
+def test_an_effect_in_one_world_alone_decides_nothing(row, gains):
+    outcome = CHECKS[row].judge(made_up_runs(*gains))
+    assert outcome.verdict == "inconclusive"
+    assert "digits" in outcome.threshold
+    assert "gaussian" in outcome.threshold
+
+
+@pytest.mark.false_world(22, 55)
+@pytest.mark.parametrize("row", [22, 55])
+@pytest.mark.parametrize("world", cb.WORLDS)
+@pytest.mark.parametrize("loss", cb.SLIDE_LOSSES)
+def test_one_loss_without_an_effect_in_one_world_is_enough(row, world, loss):
+    measured = made_up_runs(3.0)
+    runs = measured["runs"]
+    runs.loc[(runs.world == world) & (runs.loss == loss) & (runs.beta > 0), "error"] += 3.0
+    assert judge(row, measured) == "inconclusive"
+
+
+def test_the_other_normaliser_counts_for_row_22_alone():
+    measured = made_up_runs(3.0)
+    measured["runs"].loc[measured["runs"].normalization == "weights", "error"] += 6.0
+    assert (judge(55, measured), judge(22, measured)) == ("holds", "inconclusive")
 
 
 def test_an_effect_below_one_point_counts_for_row_55_and_not_for_row_22():
@@ -278,7 +309,8 @@ def test_swapping_plain_and_balanced_runs_end_to_end_is_refused():
     ]
     runs = cb.train_rows(configs, train=swapped)
     assert set(runs.validation_error.notna()) == {True}
-    assert judge(55, {"runs": runs}) == "refuted"
+    # The runs of the Gaussian world stand for both: three seeds of the digits decide nothing.
+    assert judge(55, {"runs": pd.concat([runs, runs.assign(world="digits")])}) == "refuted"
 
 
 def made_up_decay(gain, gain_of_recipe=None):
