@@ -83,17 +83,18 @@ def initialise_prior_bias(head: nn.Linear, num_classes: int) -> None:
 
     Args:
         head: a linear layer with a bias; changed in place.
-        num_classes: C, >= 2.
+        num_classes: C, >= 2, the outputs of the layer.
 
     Raises:
-        ValueError: `head` has no bias, or `num_classes` < 2.
+        ValueError: `head` has no bias or another number of outputs, or `num_classes` < 2.
 
     References:
         Cui et al., CVPR 2019, section 5.2; Lin et al., ICCV 2017, section 4.1.
     """
     if getattr(head, "bias", None) is None:
         raise ValueError(f"`head` must be a linear layer with a bias, got {head}.")
-    check_integer(num_classes, "num_classes", minimum=2)
+    if check_integer(num_classes, "num_classes", minimum=2) != len(head.bias):
+        raise ValueError(f"`num_classes` must be the {len(head.bias)} outputs of `head`, got {num_classes}.")
     nn.init.constant_(head.bias, -math.log(num_classes - 1))
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_known, check_real
+from lt_lib._checks import check_integer, check_real
 from lt_lib.models.heads import make_head
 
 DEPTHS = (18, 50, 101, 152)
@@ -37,7 +37,8 @@ class ImageResNet(nn.Module):
 
     def __init__(self, depth: int, num_classes: int, *, head: str = "linear") -> None:
         super().__init__()
-        check_known(str(depth), "depth", map(str, DEPTHS))
+        if check_integer(depth, "depth") not in DEPTHS:
+            raise ValueError(f"`depth` must be one of {', '.join(map(str, DEPTHS))}, got {depth}.")
         check_integer(num_classes, "num_classes", minimum=2)
         from torchvision import models
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from lt_lib.models.heads import split_by_decay
+from lt_lib.models.heads import CosineHead, split_by_decay
 from lt_lib.models.small import MLP
 
 
@@ -19,13 +19,14 @@ class StackedModel(nn.Module):
     term depends on one slice only. Ten seeds of a small network then cost little more than one.
 
     Args:
-        models: modules with identical parameter names and shapes, and no buffers (batch statistics would be shared).
+        models: modules that differ in the values of their parameters only, without buffers (batch statistics would be
+            shared). The first one computes for all: types and printed settings of all modules are compared.
 
     Shapes:
         inputs `(members, batch, ...)` -> logits `(members, batch, classes)`.
 
     Raises:
-        ValueError: `models` is empty, holds buffers, or the shapes differ.
+        ValueError: `models` is empty, holds buffers, or the shapes, types or settings differ.
 
     Example:
         >>> from lt_lib.models import MLP
@@ -44,6 +45,8 @@ class StackedModel(nn.Module):
                 raise ValueError(
                     f"`models` must have equal parameter shapes, got a different one at position {position}."
                 )
+        for position, model in enumerate(models):
+            _check_same_modules(models[0], model, position)
         if any(True for model in models for _ in model.buffers()):
             raise ValueError("`models` must hold no buffers (such as batch statistics): stacking would mix them.")
         parameters, _ = stack_module_state(list(models))
@@ -60,7 +63,7 @@ class StackedModel(nn.Module):
         """Logits of every member on its own batch, `(members, batch, classes)`."""
         state = dict(zip(self.names, self.stacked, strict=True))
         template = self._template[0]
-        if isinstance(template, MLP):
+        if _is_plain_mlp(template):
             return _stacked_mlp(state, inputs)
         return vmap(lambda parameters, batch: functional_call(template, parameters, (batch,)))(state, inputs)
 
@@ -72,6 +75,29 @@ class StackedModel(nn.Module):
         """As `lt_lib.models.parameter_groups`, for all members at once."""
         named = dict(zip(self.names, self.stacked, strict=True))
         return split_by_decay(named, weight_decay, decay_on)
+
+
+def _check_same_modules(first: nn.Module, other: nn.Module, position: int) -> None:
+    """Check that two models are built from modules of the same types and settings, in the same order."""
+    expected, found = list(first.modules()), list(other.modules())
+    if len(found) != len(expected):
+        raise ValueError(
+            f"`models` must hold the same modules, got {len(found)} modules for {len(expected)} at position {position}."
+        )
+    for one, two in zip(expected, found, strict=True):
+        if type(one) is not type(two) or one.extra_repr() != two.extra_repr():
+            names = [f"{type(module).__name__}({module.extra_repr()})" for module in (two, one)]
+            raise ValueError(
+                f"`models` must hold the same modules, got {names[0]} for {names[1]} at position {position}."
+            )
+
+
+def _is_plain_mlp(model: nn.Module) -> bool:
+    """Whether `_stacked_mlp` computes what the model does: a subclass, or another head, may do something else."""
+    if type(model) is not MLP:
+        return False
+    head = model.head
+    return type(head) is CosineHead or (type(head) is nn.Linear and head.bias is not None)
 
 
 def _stacked_mlp(state: dict[str, Tensor], inputs: Tensor) -> Tensor:

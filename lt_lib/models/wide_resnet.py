@@ -36,9 +36,18 @@ class _PreActivationBlock(nn.Module):
 class WideResNet(nn.Module):
     r"""Pre-activation wide ResNet of depth 6k + 4 with 16, 16w, 32w and 64w channels (Zagoruyko and Komodakis 2016).
 
-    The configuration of FixMatch's and CReST's code: leaky ReLU with slope 0.1, batch statistics that move by 0.001 a
-    step with :math:`\epsilon = 10^{-3}`, He-normal weights by fan-out, no dropout, a linear head with bias. Depth 28
-    and width 2 with ten classes have 1.47 million parameters.
+    After FixMatch's and CReST's code: leaky ReLU with slope 0.1, batch statistics that move by 0.001 a step with
+    :math:`\epsilon = 10^{-3}`, He-normal weights by fan-out, no dropout, a linear head with bias. Depth 28 and width 2
+    with ten classes have 1.47 million parameters. At width 2 and more the blocks are CReST's; the rest departs from
+    them as follows.
+
+    - The shortcut of the first block of every stage takes the activated input, as in CReST; in FixMatch that of the
+      first stage only, of the others the raw input. At width 1 the first stage passes its raw input on, which both
+      codes activate.
+    - FixMatch's convolutions have biases, and with stride 2 they pad at the far edges only; here and in CReST there are
+      no biases and both sides are padded.
+    - Convolutions start from normal numbers, in CReST from truncated ones. A linear head starts He-normal by fan-in
+      (`make_head`), in FixMatch Glorot-normal, in CReST Glorot-uniform, the default of Keras.
 
     Args:
         depth: 10, 16, 22, 28, 34 or 40: any 6k + 4, k >= 1.
@@ -97,8 +106,8 @@ class WideResNet(nn.Module):
 def decay_without_norm(model: nn.Module, weight_decay: float) -> list[dict]:
     """Optimiser groups that decay all but the parameters of batch normalisation.
 
-    What FixMatch's and CReST's code does: every variable whose name lacks "bn" is decayed, the bias of the head
-    included.
+    What CReST's code does: every variable whose name lacks "bn" is decayed, the bias of the head included. FixMatch's
+    decays kernels only (`decay_kernels`).
 
     Args:
         model: any module; its `BatchNorm` layers are found by type.

@@ -5,11 +5,14 @@ $n$ samples cover is the effective number $E_n$. The closed form is exact for bo
 real $N$, partial overlaps included); it is too large near a boundary and for unequal prototypes.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from lt_lib import counts
 from lt_lib._checks import check_fraction, check_integer, check_positive, check_real
+from lt_lib.theory._arguments import check_above, check_whole
 
 Volumes = npt.NDArray[np.float64]
 
@@ -68,7 +71,10 @@ def expected_volume(num_samples: npt.ArrayLike, volume: float) -> Volumes:
         >>> expected_volume([1, 5, 1000], 10).round(4)
         array([ 1.    ,  4.0951, 10.    ])
     """
-    return counts.effective_number(num_samples, beta_of_volume(volume))
+    n = check_whole(num_samples, "num_samples")
+    if n.ndim != 1 or n.size == 0:
+        raise ValueError(f"`num_samples` must have shape (k,), got {n.shape}.")
+    return counts.effective_number(n, beta_of_volume(volume))
 
 
 def recursive_volume(num_samples: int, volume: float) -> Volumes:
@@ -340,8 +346,10 @@ def interval_volume(num_samples: int, volume: float) -> float:
     room = volume - 1.0
     if volume <= 2.0:
         return volume - 2.0 * room / (n + 1)
-    missed = 1.0 - 1.0 / room
-    return volume - (volume - 2.0) * missed**n - 2.0 * room / (n + 1) * (1.0 - missed ** (n + 1))
+    # Powers less one, as they are next to one in a large space, where the volume cancels.
+    log_missed = math.log1p(-1.0 / room)
+    lost, lost_at_ends = math.expm1(n * log_missed), math.expm1((n + 1) * log_missed)
+    return 2.0 - (volume - 2.0) * lost + 2.0 * room / (n + 1) * lost_at_ends
 
 
 def two_outcome_process(volume: float, num_samples: int, repetitions: int, rng: np.random.Generator) -> Volumes:
@@ -399,9 +407,7 @@ def _check_sizes(num_samples: int, repetitions: int) -> None:
 
 
 def _check_probabilities(probabilities: npt.ArrayLike) -> Volumes:
-    p = np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 1 or p.size == 0 or not np.all(p >= 0) or not np.isclose(p.sum(), 1.0, rtol=0, atol=1e-8):
-        raise ValueError(
-            f"`probabilities` must be a vector >= 0 that sums to 1, got sum {p.sum():.6g}, shape {p.shape}."
-        )
+    p = check_above(probabilities, "probabilities", inclusive=True)
+    if p.ndim != 1 or p.size == 0 or not np.isclose(p.sum(), 1.0, rtol=0, atol=1e-8):
+        raise ValueError(f"`probabilities` must be a vector that sums to 1, got sum {p.sum():.6g}, shape {p.shape}.")
     return p

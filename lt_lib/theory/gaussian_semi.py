@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lt_lib._checks import check_all, check_integer, check_real_array
+from lt_lib.theory._arguments import check_above, check_extended, check_open_shares, check_shares, check_whole
 
 Array = npt.NDArray[np.float64]
 
@@ -46,7 +47,7 @@ class TwoGaussians:
     def __post_init__(self) -> None:
         mu1, mu2 = check_real_array(self.mu1, "mu1"), check_real_array(self.mu2, "mu2")
         check_all(mu1 > mu2, "mu1", "be above `mu2`", np.broadcast_arrays(mu1, mu2)[0])
-        object.__setattr__(self, "sigma", _check_above_zero(self.sigma, "sigma")[()])
+        object.__setattr__(self, "sigma", check_above(self.sigma, "sigma")[()])
         object.__setattr__(self, "mu1", mu1[()])
         object.__setattr__(self, "mu2", mu2[()])
 
@@ -117,7 +118,7 @@ def bayes_threshold(model: TwoGaussians, positive_share: npt.ArrayLike = 0.5) ->
         >>> bayes_threshold(TwoGaussians(2.0, 0.0, 1.0)), round(bayes_threshold(TwoGaussians(), 1 / 101), 3)
         (1.0, 2.303)
     """
-    share = _check_shares(positive_share, "positive_share")
+    share = check_shares(positive_share, "positive_share")
     with np.errstate(divide="ignore"):
         log_odds = np.log1p(-share) - np.log(share)
     return _plain(model.midpoint + model.sigma**2 / (2 * model.half_distance) * log_odds)
@@ -133,16 +134,19 @@ def threshold_error(model: TwoGaussians, threshold: npt.ArrayLike, positive_shar
 
     Args:
         model: the two classes.
-        threshold: $\tau$.
+        threshold: $\tau$; infinite values are the two constant classifiers.
         positive_share: $\pi$ in [0, 1]; 1/2 gives the balanced error.
 
     Example:
         >>> round(threshold_error(TwoGaussians(), 0.0), 4)
         0.1587
     """
-    quality = label_quality(model, threshold)
-    share = _check_shares(positive_share, "positive_share")
-    return _plain(share * (1 - quality.recall_plus) + (1 - share) * (1 - quality.recall_minus))
+    from scipy.special import ndtr
+
+    tau, share = check_extended(threshold, "threshold"), check_shares(positive_share, "positive_share")
+    # Both tails directly: one minus a recall would lose an error below 1e-16.
+    missed, mistaken = ndtr((tau - model.mu1) / model.sigma), ndtr((model.mu2 - tau) / model.sigma)
+    return _plain(share * missed + (1 - share) * mistaken)
 
 
 def label_quality(model: TwoGaussians, threshold: npt.ArrayLike, positive_share: npt.ArrayLike = 0.5) -> LabelQuality:
@@ -169,7 +173,7 @@ def label_quality(model: TwoGaussians, threshold: npt.ArrayLike, positive_share:
     """
     from scipy.special import expit, log_ndtr, ndtr
 
-    tau, share = check_real_array(threshold, "threshold"), _check_shares(positive_share, "positive_share")
+    tau, share = check_real_array(threshold, "threshold"), check_shares(positive_share, "positive_share")
     up, down = (tau - model.mu1) / model.sigma, (tau - model.mu2) / model.sigma
     with np.errstate(divide="ignore"):
         prior = np.log(share) - np.log1p(-share)
@@ -218,7 +222,7 @@ def theorem_centre(model: TwoGaussians, p: npt.ArrayLike, q: npt.ArrayLike) -> A
         >>> round(theorem_centre(TwoGaussians(), 0.9, 0.7), 6)
         0.2
     """
-    return _plain(model.midpoint + (_check_shares(p, "p") - _check_shares(q, "q")) * model.half_distance)
+    return _plain(model.midpoint + (check_shares(p, "p") - check_shares(q, "q")) * model.half_distance)
 
 
 def pair_size(n_plus: npt.ArrayLike, n_minus: npt.ArrayLike) -> Any:
@@ -235,7 +239,10 @@ def pair_size(n_plus: npt.ArrayLike, n_minus: npt.ArrayLike) -> Any:
         >>> pair_size(500, 500), round(pair_size(990, 10), 1)
         (250.0, 9.9)
     """
-    plus, minus = _check_sizes(n_plus, "n_plus"), _check_sizes(n_minus, "n_minus")
+    plus, minus = (
+        check_above(n_plus, "n_plus", 1.0, inclusive=True),
+        check_above(n_minus, "n_minus", 1.0, inclusive=True),
+    )
     return _plain(plus * minus / (plus + minus))
 
 
@@ -266,8 +273,11 @@ def probability_bound(
         >>> round(bound.value, 4), bool(bound.vacuous)
         (0.9997, False)
     """
-    plus, minus = _check_sizes(n_plus, "n_plus"), _check_sizes(n_minus, "n_minus")
-    third = _check_above_zero(delta, "delta") / 3
+    plus, minus = (
+        check_above(n_plus, "n_plus", 1.0, inclusive=True),
+        check_above(n_minus, "n_minus", 1.0, inclusive=True),
+    )
+    third = check_above(delta, "delta") / 3
     gaussian = 2 * np.exp(-2 * (third / model.sigma) ** 2 * pair_size(plus, minus))
     rates = (2 * n * (third / model.half_distance) ** 2 for n in (plus, minus))
     first, second = (2 * np.exp(-rate) for rate in rates)
@@ -318,9 +328,9 @@ def coverage(
         >>> round(coverage(TwoGaussians(), 100, 100, 1.0, 1.0, 0.1), 4)
         0.8427
     """
-    plus, minus = _check_whole(n_plus, "n_plus"), _check_whole(n_minus, "n_minus")
-    right = (_check_shares(p, "p"), _check_shares(q, "q"))
-    width = _check_above_zero(delta, "delta")
+    plus, minus = check_whole(n_plus, "n_plus"), check_whole(n_minus, "n_minus")
+    right = (check_shares(p, "p"), check_shares(q, "q"))
+    width = check_above(delta, "delta")
     centre = right[0] - right[1] if gap is None else check_real_array(gap, "gap")
     h, spread = model.half_distance, model.sigma / 2 * np.sqrt(1 / plus + 1 / minus)
     offset = h * (right[0] - right[1] - centre)
@@ -372,8 +382,8 @@ def coverage_by_sum(
     from scipy.stats import binom
 
     plus, minus = check_integer(n_plus, "n_plus", minimum=1), check_integer(n_minus, "n_minus", minimum=1)
-    right = (float(_check_shares(p, "p")), float(_check_shares(q, "q")))
-    width = float(_check_above_zero(delta, "delta"))
+    right = (float(check_shares(p, "p")), float(check_shares(q, "q")))
+    width = float(check_above(delta, "delta"))
     a, b = np.arange(plus + 1), np.arange(minus + 1)
     shift = a[:, None] / plus - b / minus - (right[0] - right[1] if gap is None else float(gap))
     mean, spread = model.half_distance * shift, model.sigma / 2 * np.sqrt(1 / plus + 1 / minus)
@@ -412,8 +422,8 @@ def sample_theta(
         array([0.2, 0.2, 0.2])
     """
     check_integer(draws, "draws", minimum=1)
-    plus, minus = _check_whole(n_plus, "n_plus"), _check_whole(n_minus, "n_minus")
-    right = (_check_shares(p, "p"), _check_shares(q, "q"))
+    plus, minus = check_whole(n_plus, "n_plus"), check_whole(n_minus, "n_minus")
+    right = (check_shares(p, "p"), check_shares(q, "q"))
     spread = model.sigma / 2 * np.sqrt(1 / plus + 1 / minus)
     mid, h = model.midpoint, model.half_distance
     shape = (draws, *np.broadcast_shapes(*(np.shape(v) for v in (plus, minus, *right, spread, mid, h))))
@@ -477,7 +487,8 @@ def self_training_path(
     """
     check_integer(steps, "steps", minimum=0)
     start = check_real_array(threshold, "threshold")
-    shape = np.broadcast_shapes(start.shape, np.shape(positive_share), np.shape(model.midpoint))
+    parts = (start, positive_share, model.midpoint, model.sigma)
+    shape = np.broadcast_shapes(*(np.shape(part) for part in parts))
     path = np.empty((steps + 1, *shape))
     path[0] = start
     for step in range(steps):
@@ -485,20 +496,20 @@ def self_training_path(
     return path
 
 
-def self_training_limits(model: TwoGaussians, positive_share: float = 0.5, *, points: int = 4001) -> Array:
+def self_training_limits(model: TwoGaussians, positive_share: float = 0.5) -> Array:
     r"""Thresholds that self-training leaves as they are, $T(\tau) = \tau$: splits of two-means clustering.
 
     There is at least one, since $T(\tau)$ lies below $\tau$ far to the right and above it far to the left. Where the
     means are at most $2\sigma$ apart the mixture is log-concave, both means in $T$ move by less than $\tau$ does, and
     so the one limit attracts every start. Further apart and with very unequal shares there may be three limits.
 
-    Status: exact to 1e-10; two limits nearer to each other than one cell of the search grid would be missed.
+    Status: exact to 1e-10; two limits would be missed if both lay in one of the 4000 cells between $\mu_2 - 3 \sigma$
+        and $\mu_1 + 3 \sigma$ in which changes of sign are looked for.
     Source: own derivation; self-training read as Lloyd's two-means.
 
     Args:
         model: the two classes, of numbers.
         positive_share: $\pi$ among the unlabelled points, in (0, 1).
-        points: of the grid between $\mu_2 - 3 \sigma$ and $\mu_1 + 3 \sigma$ on which changes of sign are looked for.
 
     Returns:
         The limits, in ascending order: the first attracts, the next repels, and so on in turn.
@@ -511,11 +522,9 @@ def self_training_limits(model: TwoGaussians, positive_share: float = 0.5, *, po
     """
     from scipy.optimize import brentq
 
-    share = _check_shares(positive_share, "positive_share")
-    check_all((share > 0) & (share < 1), "positive_share", "be in (0, 1)", share)
-    check_integer(points, "points", minimum=2)
+    share = check_open_shares(positive_share, "positive_share")
     # Ends that are not symmetric keep the grid off the midpoint, which is itself the limit for equal shares.
-    grid = np.linspace(model.mu2 - 3 * model.sigma, model.mu1 + 3.01 * model.sigma, points)
+    grid = np.linspace(model.mu2 - 3 * model.sigma, model.mu1 + 3.01 * model.sigma, 4001)
     move = expected_theta(model, grid, share) - grid
     cells = np.flatnonzero(np.sign(move[:-1]) != np.sign(move[1:]))
     found = [
@@ -585,7 +594,7 @@ def sample_base_thresholds(
         array([2.3, 2.3])
     """
     check_integer(draws, "draws", minimum=1)
-    plus, minus = _check_whole(n_plus, "n_plus"), _check_whole(n_minus, "n_minus")
+    plus, minus = check_whole(n_plus, "n_plus"), check_whole(n_minus, "n_minus")
     check_all(plus + minus >= 3, "n_plus", "give at least 3 points together with `n_minus`", plus + minus)
     shape = (draws, *np.broadcast_shapes(plus.shape, minus.shape, np.shape(model.midpoint), np.shape(model.sigma)))
     upper = model.mu1 + model.sigma / np.sqrt(plus) * rng.standard_normal(shape)
@@ -616,30 +625,6 @@ def _plain(value: Any) -> Any:
     """A number for a result without axes, else the array."""
     array = np.asarray(value)
     return array.item() if array.ndim == 0 else array
-
-
-def _check_above_zero(values: npt.ArrayLike, argument: str) -> Array:
-    array = check_real_array(values, argument)
-    check_all(array > 0, argument, "be > 0", array)
-    return array
-
-
-def _check_shares(values: npt.ArrayLike, argument: str) -> Array:
-    array = check_real_array(values, argument)
-    check_all((array >= 0) & (array <= 1), argument, "be in [0, 1]", array)
-    return array
-
-
-def _check_sizes(values: npt.ArrayLike, argument: str) -> Array:
-    array = check_real_array(values, argument)
-    check_all(array >= 1, argument, "be >= 1", array)
-    return array
-
-
-def _check_whole(values: npt.ArrayLike, argument: str) -> Array:
-    array = _check_sizes(values, argument)
-    check_all(array == np.floor(array), argument, "be whole numbers", array)
-    return array
 
 
 def _check_sample(inputs: npt.ArrayLike, labels: npt.ArrayLike, argument: str) -> tuple[Array, npt.NDArray[np.int64]]:

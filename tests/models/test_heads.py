@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from lt_lib.losses import sigmoid_loss
 from lt_lib.models import MLP, CosineHead, StackedModel, initialise_prior_bias, make_head, parameter_groups
@@ -67,6 +68,11 @@ def test_prior_bias_lowers_the_first_sigmoid_loss_from_69_to_6():
 def test_prior_bias_needs_a_bias():
     with pytest.raises(ValueError, match="`head` must be a linear layer with a bias, got CosineHead"):
         initialise_prior_bias(CosineHead(3, 4), 4)
+
+
+def test_prior_bias_needs_the_heads_own_number_of_classes():
+    with pytest.raises(ValueError, match="`num_classes` must be the 10 outputs of `head`, got 100"):
+        initialise_prior_bias(nn.Linear(2, 10), 100)
 
 
 @pytest.mark.parametrize("decay_on", ["all", "all_but_head_bias", "head_bias_only"])

@@ -36,8 +36,14 @@ def test_heads_are_linear_or_cosine():
         assert cosine(torch.randn(3, 3, 32, 32)).abs().max() <= 1 + 1e-5
     with pytest.raises(ValueError, match="`kind` must be one of 'linear', 'cosine', got 'none'"):
         ImageResNet(18, 4, head="none")
-    with pytest.raises(ValueError, match="`depth` must be one of '18', '50', '101', '152', got '34'"):
+
+
+def test_a_depth_is_one_of_four_integers():
+    with pytest.raises(ValueError, match="`depth` must be one of 18, 50, 101, 152, got 34"):
         ImageResNet(34, 4)
+    for wrong in ("18", 50.0, True):
+        with pytest.raises(TypeError, match=f"`depth` must be an integer, got {wrong!r}"):
+            ImageResNet(wrong, 4)
 
 
 def test_only_kernels_and_matrices_are_decayed():

@@ -79,6 +79,49 @@ def test_models_that_cannot_be_stacked_are_refused():
         StackedModel([plain, counting])
 
 
+class Doubled(MLP):
+    """An MLP that computes something else."""
+
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+class BiaslessHead(MLP):
+    """An MLP whose head is linear without a bias, where the MLP of the library has a cosine."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.head = nn.Linear(64, 3, bias=False)
+
+
+@pytest.mark.parametrize("build", [lambda: Doubled(4, 3), BiaslessHead])
+def test_what_a_member_computes_is_its_own(build):
+    models = [seeded(build, seed).double() for seed in range(2)]
+    if isinstance(models[0], BiaslessHead):
+        for model in models:
+            model.__class__ = MLP  # as if the head had been replaced after building
+    inputs = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits = StackedModel(models)(inputs)
+    for position, model in enumerate(models):
+        torch.testing.assert_close(logits[position], model(inputs[position]))
+
+
+def test_models_that_compute_different_things_are_refused():
+    def with_activation(activation):
+        return nn.Sequential(nn.Linear(4, 3), activation)
+
+    with pytest.raises(
+        ValueError, match=r"`models` must hold the same modules, got Sigmoid\(\) for ReLU\(\) at position 1\.$"
+    ):
+        StackedModel([with_activation(nn.ReLU()), with_activation(nn.Sigmoid())])
+    with pytest.raises(ValueError, match=r"got LeakyReLU\(.*0.2\) for LeakyReLU\(.*0.1\) at position 2\.$"):
+        StackedModel([with_activation(nn.LeakyReLU(slope)) for slope in (0.1, 0.1, 0.2)])
+    with pytest.raises(ValueError, match=r"got Doubled.* for MLP.* at position 1\.$"):
+        StackedModel([MLP(4, 3), Doubled(4, 3)])
+    with pytest.raises(ValueError, match=r"got 3 modules for 2 at position 1\.$"):
+        StackedModel([with_activation(nn.ReLU())[:1], with_activation(nn.ReLU())])
+
+
 def test_seeded_leaves_the_generators_of_accelerators_alone(monkeypatch):
     def fail(seed):
         raise AssertionError(f"seeded by {seed}")

@@ -34,7 +34,7 @@ MODELS = [
         {"vocabulary": 9, "num_classes": 3, "hidden": 4},
         {"vocabulary": 1, "num_classes": 2, "hidden": 1},
     ),
-    (initialise_prior_bias, {"head": nn.Linear(2, 3), "num_classes": 3}, {"num_classes": 2}),
+    (initialise_prior_bias, {"head": nn.Linear(2, 2), "num_classes": 2}, {"num_classes": 2}),
 ]
 SIZES = [(build, given, name, least) for build, given, limits in MODELS for name, least in limits.items()]
 

@@ -3,11 +3,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lt_lib.models import MLP, WideResNet, decay_without_norm, seeded
+from lt_lib.models import MLP, CosineHead, WideResNet, decay_without_norm, seeded
 
 
-def naive(net, images):
-    """The forward pass written out from the parameters alone, in training mode."""
+def naive(net, images, strides, convolved):
+    """The forward pass written out from the parameters alone, in training mode.
+
+    Args:
+        net: the network, for its parameters.
+        images: the input.
+        strides: of every block.
+        convolved: whether the shortcut of a block is a convolution.
+    """
     state = dict(net.named_parameters())
 
     def normalised(values, name):
@@ -15,12 +22,10 @@ def naive(net, images):
         return torch.where(scaled > 0, scaled, 0.1 * scaled)
 
     values = F.conv2d(images, state["stem.weight"], padding=1)
-    for block in range(len(net.blocks)):
+    for block, (stride, through) in enumerate(zip(strides, convolved, strict=True)):
         name = f"blocks.{block}"
-        first = f"{name}.shortcut.weight" in state
-        stride = 2 if first and block > 0 else 1
         active = normalised(values, f"{name}.bn1")
-        passed = F.conv2d(active, state[f"{name}.shortcut.weight"], stride=stride) if first else values
+        passed = F.conv2d(active, state[f"{name}.shortcut.weight"], stride=stride) if through else values
         hidden = F.conv2d(active, state[f"{name}.conv1.weight"], stride=stride, padding=1)
         values = F.conv2d(normalised(hidden, f"{name}.bn2"), state[f"{name}.conv2.weight"], padding=1) + passed
     pooled = normalised(values, "bn").mean(dim=(2, 3))
@@ -32,12 +37,28 @@ def test_the_size_is_that_of_the_papers():
     assert sum(parameter.numel() for parameter in WideResNet(num_classes=100).parameters()) == 1_467_610 + 90 * 129
 
 
-@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
-def test_the_forward_pass_written_out(depth, width):
+@pytest.mark.parametrize(
+    ("depth", "width", "strides", "convolved"),
+    [
+        (10, 1, [1, 2, 2], [False, True, True]),
+        (16, 2, [1, 1, 2, 1, 2, 1], [True, False, True, False, True, False]),
+        (22, 1, [1, 1, 1, 2, 1, 1, 2, 1, 1], [False, False, False, True, False, False, True, False, False]),
+    ],
+)
+def test_the_forward_pass_written_out(depth, width, strides, convolved):
     net = seeded(lambda: WideResNet(depth, width, 5, in_channels=2), 0).double()
     images = torch.randn(4, 2, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(net(images), naive(net, images))
+    torch.testing.assert_close(net(images), naive(net, images, strides, convolved))
     assert net.features(images).shape == (4, 64 * width)
+
+
+def test_the_head_can_be_a_cosine():
+    net = WideResNet(10, 1, 5, head="cosine")
+    assert isinstance(net.head, CosineHead)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(net(images), net.head(net.features(images)))
+    with pytest.raises(ValueError, match="`kind` must be one of 'linear', 'cosine', got 'none'"):
+        WideResNet(10, 1, 5, head="none")
 
 
 def test_the_batch_statistics_move_by_a_thousandth():

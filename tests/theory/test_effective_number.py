@@ -4,6 +4,7 @@ import subprocess
 import sys
 from fractions import Fraction
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -151,6 +152,19 @@ def test_interval_formula_equals_the_integral():
     assert theory.interval_volume(1, 2.0) == pytest.approx(theory.interval_volume(1, 2.0 + 1e-12))
 
 
+@pytest.mark.parametrize("volume", [1.3, 2.0, 2.0000001, 3.5, 1e4, 1e8, 1e12, 1e15])
+@pytest.mark.parametrize("n", [1, 10, 5000, 10**6, 10**12])
+def test_interval_formula_keeps_its_digits(volume, n):
+    with mp.workdps(60):
+        room = mp.mpf(volume) - 1
+        reach = min(room, 1)
+        # What is missed between an end and the reach, integrated by hand, and between the two reaches.
+        missed = 2 * room / (n + 1) * (1 - (1 - reach / room) ** (n + 1))
+        missed += (volume - 2 * reach) * (1 - 1 / room) ** n if volume > 2 else 0
+        exact = float(volume - missed)
+    assert theory.interval_volume(n, volume) == pytest.approx(exact, rel=1e-14)
+
+
 def test_unequal_prototypes_are_fewer():
     p = theory.dirichlet_prototypes(50, 0.5, rng(6))
     draws = theory.prototype_occupancy(p, 30, 20_000, rng(7))
@@ -262,7 +276,12 @@ def test_large_boxes_use_wide_labels():
         (lambda: theory.interval_volume(0, 2.0), "`num_samples` must be"),
         (lambda: theory.two_outcome_process(0.9, 5, 5, rng()), "`volume` must be"),
         (lambda: theory.prototype_volume([0.5, 0.6], 3), "`probabilities` must be"),
-        (lambda: theory.prototype_volume([1.5, -0.5], 3), "`probabilities` must be"),
+        (lambda: theory.prototype_volume([1.5, -0.5], 3), "`probabilities` must be >= 0, got -0.5"),
+        (lambda: theory.prototype_volume([1.5, np.nan], 3), "`probabilities` must be finite, got nan"),
+        (lambda: theory.expected_volume(5, 10), r"`num_samples` must have shape \(k,\), got \(\)"),
+        (lambda: theory.expected_volume([], 10), r"`num_samples` must have shape \(k,\), got \(0,\)"),
+        (lambda: theory.expected_volume([3, 0], 10), "`num_samples` must be whole numbers >= 1, got 0"),
+        (lambda: theory.expected_volume([1.5], 10), "`num_samples` must be whole numbers >= 1, got 1.5"),
         (lambda: theory.prototype_occupancy([[1.0]], 3, 3, rng()), "`probabilities` must be"),
         (lambda: theory.dirichlet_prototypes(0, 1.0, rng()), "`num_prototypes` must be"),
         (lambda: theory.dirichlet_prototypes(3, 0.0, rng()), "`concentration` must be"),

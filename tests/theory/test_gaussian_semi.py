@@ -1,5 +1,6 @@
 """Two Gaussians: closed forms against quadrature and sums, sampling against a loop over points."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
@@ -65,7 +66,19 @@ def test_error_is_the_integral_of_the_wrong_density(share):
 
 
 def test_threshold_at_the_ends_of_the_share():
-    assert theory.bayes_threshold(TwoGaussians(), [0.0, 1.0]).tolist() == [np.inf, -np.inf]
+    model, share = TwoGaussians(), np.array([0.0, 1.0])
+    assert theory.bayes_threshold(model, share).tolist() == [np.inf, -np.inf]
+    assert theory.threshold_error(model, theory.bayes_threshold(model, share), share).tolist() == [0.0, 0.0]
+    assert theory.threshold_error(model, [-np.inf, np.inf], 0.2).tolist() == [0.8, 0.2]
+    with pytest.raises(ValueError, match="`threshold` must be numbers or infinite, got nan"):
+        theory.threshold_error(model, [0.0, np.nan])
+
+
+def test_small_errors_keep_their_digits():
+    with mp.workdps(30):
+        exact = [float(mp.ncdf(-distance)) for distance in (9, 20, 37)]
+    model = TwoGaussians([9.0, 20.0, 37.0], [-9.0, -20.0, -37.0], 1.0)
+    np.testing.assert_allclose(theory.threshold_error(model, 0.0), exact, rtol=1e-12)
 
 
 # Precision and recall
@@ -250,8 +263,8 @@ def test_coverage_agrees_with_samples(rng):
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [
-        (1, 0, "`n_plus` must be >= 1, got 0"),
-        (2, 2.5, "`n_minus` must be whole numbers, got 2.5"),
+        (1, 0, "`n_plus` must be .*>= 1, got 0"),
+        (2, 2.5, "`n_minus` must be whole numbers >= 1, got 2.5"),
         (3, 1.2, r"`p` must be in \[0, 1\], got 1.2"),
         (4, -0.1, r"`q` must be in \[0, 1\], got -0.1"),
         (5, 0.0, "`delta` must be > 0, got 0"),
@@ -309,6 +322,15 @@ def test_balanced_self_training_shrinks_towards_the_midpoint():
     assert np.all(np.abs(path[-1]) < 1e-9)
     np.testing.assert_array_equal(path[0], start)
     assert theory.self_training_path(TwoGaussians(), 0.7, 0).tolist() == [0.7]
+
+
+def test_a_path_broadcasts_over_the_model_the_start_and_the_share():
+    for model in (TwoGaussians(1.0, -1.0, [0.5, 1.0, 2.0]), TwoGaussians([1.0, 2.0, 3.0], -1.0, 1.0)):
+        path = theory.self_training_path(model, [[1.0], [0.2]], 2, 0.3)
+        assert path.shape == (3, 2, 3)
+        for i in range(3):
+            one = TwoGaussians(*(np.broadcast_to(v, 3)[i] for v in (model.mu1, model.mu2, model.sigma)))
+            np.testing.assert_allclose(path[:, 1, i], theory.self_training_path(one, 0.2, 2, 0.3), rtol=1e-14)
 
 
 @pytest.mark.parametrize(("distance", "share"), [(2.0, 0.1), (1.0, 0.02), (6.0, 0.1)])

@@ -77,6 +77,20 @@ def test_optimal_margins_equal_the_numeric_optimum(n, a, b, rate):
         assert theory.generalisation_bound(wrong, n, **options) > theory.generalisation_bound(closed, n, **options)
 
 
+@pytest.mark.parametrize("n", [[10**6, 1], [10**7, 1], [10**9, 10**6, 1, 1, 50], [3, 2], list(range(1, 400, 7))])
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.5), (1.0, 2.0), (0.1, 1.0), (0.1, 2.0), (8.0, 0.3)])
+def test_the_numeric_optimum_is_right_for_very_small_margins_too(n, a, b):
+    numeric = theory.numeric_optimal_margins(n, 2.0, margin_power=a, count_power=b)
+    shares = (np.asarray(n, dtype=float) / min(n)) ** (-b / (1 + a))
+    np.testing.assert_allclose(numeric, 2.0 * shares / shares.sum(), rtol=1e-9)
+
+
+def test_a_search_that_does_not_settle_is_an_error(monkeypatch):
+    monkeypatch.setattr(theory, "_NEWTON_STEPS", 1)
+    with pytest.raises(RuntimeError, match="numeric_optimal_margins did not settle within 1 Newton steps"):
+        theory.numeric_optimal_margins([10**7, 1], 1.0, margin_power=0.1, count_power=2.0)
+
+
 def test_optimal_margins_match_the_loss_margins_up_to_scale():
     n = [5000, 500, 50]
     ratio = theory.optimal_margins(n, 1.0) / ldam_margins(n, 0.5)
@@ -266,6 +280,36 @@ PAIR = ([[0.5], [-0.5]], [0, 1])
             lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.1, 0.1), norm_bound=1.0, max_norm=0.2),
             "`max_norm` must be at least",
         ),
+        (lambda: theory.example_margins([[1.0, np.nan]], [0]), "`scores` must be finite, got nan"),
+        (lambda: theory.linear_rademacher_bound([[1.0, np.inf]], 1.0), "`inputs` must be finite, got inf"),
+        (lambda: theory.generalisation_bound([0.5, np.nan], [3, 4]), "`margins` must be a vector of positive"),
+        (lambda: theory.linear_margin_bound(*PAIR, [np.nan], (0.1, 0.1), **BOUND), "`weights` must be finite, got nan"),
+        (
+            lambda: theory.linear_margin_bound([[np.nan], [0.5]], [0, 1], [1.0], (0.1, 0.1), **BOUND),
+            "`inputs` must be finite, got nan",
+        ),
+        (
+            lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.0, 0.5), **BOUND),
+            r"`margins` must be two numbers in \(0, 0.5\], got \[0.0, 0.5\]",
+        ),
+        (
+            lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.1, 0.6), **BOUND),
+            r"`margins` must be two numbers in \(0, 0.5\], got \[0.1, 0.6\]",
+        ),
+        (
+            lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.1, 0.2, 0.3), **BOUND),
+            r"`margins` must be two numbers in \(0, 0.5\], got \[0.1, 0.2, 0.3\]",
+        ),
+        (
+            lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.1, 0.1), norm_bound=np.nan, max_norm=1.0),
+            "`norm_bound` must be a finite number, got nan",
+        ),
+        (
+            lambda: theory.linear_margin_bound(*PAIR, [1.0], (0.1, 0.1), norm_bound=1.0, max_norm=-1.0),
+            "`max_norm` must be a number above 0, got -1",
+        ),
+        (lambda: theory.bias_shift((1.0, np.nan), (1.0, 2.0)), "`margins` must be finite, got nan"),
+        (lambda: theory.bias_shift((1.0, 1.0), (1.0, 0.5, 0.5)), "`target_margins` must be two numbers, got"),
         (lambda: theory.bias_shift_experiment(0, 6.0, 5, 5, [0.5], rng()), "`dim` must be"),
         (lambda: theory.bias_shift_experiment(2, -1.0, 5, 5, [0.5], rng()), "`separation` must be a number above 0"),
         (lambda: theory.bias_shift_experiment(2, 6.0, 0, 5, [0.5], rng()), "`n1` must be"),
