@@ -261,7 +261,7 @@ def measure_reviews(
     world = data.gaussian_world(num_classes=2)
     splits = [world.sample(size, np.random.default_rng([0, stream])) for stream, size in ((60, 1000), (61, 2000))]
     dataset = data.Dataset("two classes", splits[0], splits[1], 2, ("positive", "negative"))
-    base = {"n_max": 300, "imbalance_ratio": 10.0, "batch_size": 64, "lr_decay": 0.1}
+    base = {"dataset": dataset.name, "n_max": 300, "imbalance_ratio": 10.0, "batch_size": 64, "lr_decay": 0.1}
     planned = [
         (
             name,

@@ -9,6 +9,7 @@ from typing import Any
 from lt_lib._checks import check_known
 
 INFINITY = float("inf")
+_LARGEST_SEED = 2**64 - 1  # that PyTorch's generators take
 
 
 def check_types(config: Any) -> None:
@@ -55,6 +56,36 @@ def check_ranges(config: Any, ranges: Iterable[tuple[str, float, float]]) -> Non
         if not (low <= value <= high and value < INFINITY):
             bounds = f"in [{low}, {high}]" if high < INFINITY else f"finite and >= {low}"
             raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+
+
+def check_seed(config: Any) -> None:
+    """Refuse a `seed` that PyTorch's generators do not take.
+
+    Args:
+        config: a configuration with that field.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if config.seed > _LARGEST_SEED:
+        raise ValueError(f"`seed` must be below 2**64, got {config.seed}.")
+
+
+def check_left(config: Any, names: Iterable[str], where: str) -> None:
+    """Refuse fields that were changed where they are without effect.
+
+    Args:
+        config: the configuration, a dataclass.
+        names: its fields that must be at their defaults.
+        where: the circumstance in which they say nothing, such as "pool_source 'none'".
+
+    Raises:
+        ValueError: naming the first field that is not.
+    """
+    for name in names:
+        default = type(config).__dataclass_fields__[name].default
+        if getattr(config, name) != default:
+            raise ValueError(f"`{name}` must be left at {default!r} with {where}, got {getattr(config, name)!r}.")
 
 
 def parse_changes(config: type, pairs: Sequence[str]) -> dict[str, Any]:

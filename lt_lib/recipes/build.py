@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from lt_lib import counts, data, losses, models, samplers
 from lt_lib.data import augment, words
+from lt_lib.data.folder import find_folder
 from lt_lib.recipes.config import RunConfig
+from lt_lib.recipes.result import dataset_label
 from lt_lib.training import computes_bfloat16, deferred, shuffled, step_learning_rate
 
 # Numbers that words can have, padding and unknown included.
@@ -69,7 +71,14 @@ def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
     Args:
         config: fields `imbalance_type`, `imbalance_ratio` and `n_max`.
         available: samples of each class in the training split; `n_max=0` takes as many as every class has.
+
+    Raises:
+        ValueError: a class without a sample, of which every profile takes at least one.
     """
+    if not available.all():
+        raise ValueError(
+            f"`dataset` must have a training sample in every class, got none of class {int(available.argmin())}."
+        )
     n_max = config.n_max or int(available.min())
     if config.imbalance_type == "balanced":
         return counts.exponential_counts(n_max, len(available), 1.0)
@@ -84,6 +93,25 @@ def frequency_order(config: RunConfig, num_classes: int) -> np.ndarray | None:
     return np.random.default_rng(config.split_seed).permutation(num_classes) if config.permute_classes else None
 
 
+def check_available(n_max: int, wanted: np.ndarray, available: np.ndarray, class_order: np.ndarray | None) -> None:
+    """Refuse an `n_max` whose profile asks for more samples than there are.
+
+    Args:
+        n_max: samples of the largest class.
+        wanted: class counts by rank.
+        available: samples of each class.
+        class_order: the class of each rank; None for the native order.
+
+    Raises:
+        ValueError: naming the first class with too few.
+    """
+    order = np.arange(len(wanted)) if class_order is None else class_order
+    short = np.flatnonzero(wanted > available[order])
+    if len(short):
+        label = int(order[short[0]])
+        raise ValueError(f"`n_max` must not ask for more than class {label} has ({available[label]}), got {n_max}.")
+
+
 def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarray | None = None) -> Subset:
     """Draw the long-tailed training subset of `config`, and its validation samples.
 
@@ -91,15 +119,21 @@ def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarra
         config: the run.
         dataset: the data set.
         class_order: classes from the most frequent to the rarest; None for what `config` says.
+
+    Raises:
+        ValueError: a class without a sample, or fewer samples than `config` asks for.
     """
     targets = dataset.train.targets
     available = np.bincount(targets, minlength=dataset.num_classes)
+    profile = class_profile(config, available)
+    order = frequency_order(config, dataset.num_classes) if class_order is None else class_order
+    check_available(config.n_max, profile, available, order)
     scheme: Any = config.split_scheme  # one of the two names, which `RunConfig` has checked
     indices = data.long_tail_indices(
         targets,
-        class_profile(config, available),
+        profile,
         seed=config.split_seed,
-        class_order=frequency_order(config, dataset.num_classes) if class_order is None else class_order,
+        class_order=order,
         scheme=scheme,
     )
     validation = np.empty(0, dtype=np.int64)
@@ -114,6 +148,38 @@ def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarra
 def load_dataset(config: RunConfig) -> data.Dataset:
     """The data set of `config`; never downloads."""
     return data.load(config.dataset, root=config.data_root or None)
+
+
+def given_dataset(config: RunConfig, dataset: data.Dataset | None) -> data.Dataset:
+    """The data set of a caller who has it already, if it is the one that result rows will name; loaded otherwise.
+
+    An image folder goes by its name in `config` or, behind a link, by the one that it has on disk.
+
+    Args:
+        config: the run.
+        dataset: the caller's, or None.
+
+    Raises:
+        ValueError: a data set of another name.
+        MissingDataError: there is none, and it is not on disk.
+    """
+    if dataset is None:
+        return load_dataset(config)
+    if dataset.name not in _names(config):
+        raise ValueError(f"`dataset` must be that of the configuration, {config.dataset!r}, got {dataset.name!r}.")
+    return dataset
+
+
+def _names(config: RunConfig) -> set[str]:
+    """What the data set of `config` is called in tables, and by `lt_lib.data.load`."""
+    label = dataset_label(config.dataset)
+    if not config.dataset.startswith("folder:"):
+        return {label}
+    try:
+        folder = find_folder(config.dataset.removeprefix("folder:"), data.data_root(config.data_root or None))
+    except data.MissingDataError:
+        return {label}
+    return {label, folder.resolve().name}
 
 
 def build_problem(
@@ -134,7 +200,7 @@ def build_problem(
     Raises:
         ValueError: texts without an LSTM or an LSTM without texts, or `augment` for what is no image.
     """
-    dataset = dataset or load_dataset(config)
+    dataset = load_dataset(config) if dataset is None else dataset
     subset = subset or draw_subset(config, dataset)
     train_inputs, test_inputs = _arrays(config, dataset, subset)
     dtype = torch.float64 if resolve_precision(config, device) == "float64" else torch.float32

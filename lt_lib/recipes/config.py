@@ -3,7 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
+from lt_lib.recipes._fields import (
+    INFINITY,
+    check_choices,
+    check_ranges,
+    check_seed,
+    check_types,
+    experiment_hash,
+)
 
 IMBALANCE_TYPES = ("exponential", "step", "reversed_step", "balanced")
 LOSSES = (
@@ -45,6 +52,10 @@ class RunConfig:
 
     Every field is checked on construction; `changed` makes variants, an unknown field is Python's `TypeError`. Whole
     numbers given for real fields become floats: 100 and 100.0 are the same experiment.
+
+    `tau` is read by the loss "logit_adjusted" alone; "balanced_softmax" is that loss at 1. `warmup` and `defer_until`
+    are rounded to whole epochs. The rate of the first of W epochs of warm-up is a W-th of `learning_rate`, so one epoch
+    of warm-up is none: with 0.025, runs of fewer than 60 epochs start at the full rate.
     """
 
     dataset: str = "digits"  # name understood by lt_lib.data.load
@@ -91,6 +102,9 @@ class RunConfig:
         check_types(self)
         check_choices(self, _CHOICES)
         check_ranges(self, _RANGES)
+        check_seed(self)
+        if self.optimizer == "adam" and self.momentum == 1:
+            raise ValueError(f"`momentum` must be below 1 with optimizer 'adam', got {self.momentum}.")
         if self.loss == "ldam":
             for name, plain in (("bias_init", ("auto", "zero")), ("decay_on", ("auto", "all"))):
                 if getattr(self, name) not in plain:

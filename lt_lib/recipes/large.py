@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib import counts, models, training
+from lt_lib._checks import check_integer
 from lt_lib._paths import write_whole
 from lt_lib.data import augment
 from lt_lib.data.image_files import ImageFiles, ImageFileSet, load_image_files
@@ -20,6 +21,8 @@ from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.large_config import SCHEDULES, LargeConfig
 from lt_lib.recipes.result import read_result, selected_accuracy, versions
+
+_STRIDE = 32  # pixels of a side that become one number in the network's last maps
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def run_large(
         checkpoint: file for the state after every epoch, which the first process writes; an existing one is continued.
             None keeps nothing.
         files: the images of `config.dataset`, if they are listed already.
-        stop_after: leave after this many finished epochs in all; None to finish.
+        stop_after: leave after this many finished epochs in all, >= 1; None to finish.
         report: called in the first process with the history after every epoch.
 
     Returns:
@@ -158,6 +161,8 @@ def run_large(
         ValueError, MissingDataError: a name or a number that does not fit, files of another data set, data that is not
             there, a damaged image.
     """
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=1)
     device = training.resolve_device(config.device)
     precision = config.precision
     if precision == "auto":
@@ -167,6 +172,7 @@ def run_large(
     files = files or load_image_files(config.dataset, config.data_root or None)
     if files.name != config.dataset:
         raise ValueError(f"`files` must be those of {config.dataset!r}, got those of {files.name!r}.")
+    _check_passes(config, len(files.train))
     model = build_large_model(config, files.num_classes).to(memory_format=torch.channels_last)
     place = str(fabric.device)
     prepare = _standardise(files, place, torch.float64 if precision == "float64" else torch.float32)
@@ -204,6 +210,23 @@ def run_large(
     if not fabric.is_global_zero:
         return None
     return _result(config, files, history, hits, device=device, precision=precision)
+
+
+def _check_passes(config: LargeConfig, images: int) -> None:
+    """Refuse a pass of one image whose last maps are single numbers: batch normalisation finds no deviation in one."""
+    if config.image_size > _STRIDE:
+        return
+    steps = -(-images // config.batch_size)
+    batches = {images // steps, -(-images // steps)}
+    shares = {part for batch in batches for part in (batch // config.num_devices, -(-batch // config.num_devices))}
+    for share in sorted(shares - {0}):
+        size = config.micro_batch or share
+        if min(size, share) == 1 or share % size == 1:
+            name = "micro_batch" if config.micro_batch and share > 1 else "batch_size"
+            raise ValueError(
+                f"`{name}` must leave two or more images in every forward pass with an `image_size` of up to "
+                f"{_STRIDE}, got {getattr(config, name)} with {images} training images."
+            )
 
 
 def build_large_model(config: LargeConfig, num_classes: int) -> nn.Module:

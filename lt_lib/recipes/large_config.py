@@ -6,8 +6,16 @@ from typing import Any
 from lt_lib._checks import check_known
 from lt_lib.data.image_files import image_file_names
 from lt_lib.models.resnet_image import DEPTHS
-from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
+from lt_lib.recipes._fields import (
+    INFINITY,
+    check_choices,
+    check_ranges,
+    check_seed,
+    check_types,
+    experiment_hash,
+)
 from lt_lib.recipes.config import LOSSES, PROFILES, WEIGHTINGS
+from lt_lib.training import change_epoch
 
 # Fractions of the run at which the rate falls to a tenth; None is half a cosine down to 0.
 SCHEDULES: dict[str, tuple[float, ...] | None] = {
@@ -75,6 +83,7 @@ class LargeConfig:
         check_types(self)
         check_choices(self, _CHOICES)
         check_ranges(self, _RANGES)
+        check_seed(self)
         if self.depth not in DEPTHS:
             raise ValueError(f"`depth` must be one of {DEPTHS}, got {self.depth}.")
         if self.nesterov and self.momentum == 0:
@@ -225,11 +234,12 @@ def large_preset(name: str, method: str = "ERM", **changes: Any) -> LargeConfig:
 def _structure(config: LargeConfig) -> dict[str, Any]:
     """The fields that name a method, without those that this configuration does not use."""
     structure: dict[str, Any] = {"loss": config.loss}
-    # A switch at the very end never happens: the method is its undeferred first stage.
-    if config.weighting != "none" and config.defer_until < 1:
+    # A switch that rounds to the end never happens: the method is its undeferred first stage.
+    change = change_epoch(config.epochs, config.defer_until)
+    if config.weighting != "none" and change < config.epochs:
         structure |= {
             "weighting": config.weighting,
             "normalization": config.normalization,
-            "deferred": config.defer_until > 0,
+            "deferred": change > 0,
         }
     return structure

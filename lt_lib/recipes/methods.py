@@ -4,6 +4,7 @@ from typing import Any
 
 from lt_lib._checks import check_known
 from lt_lib.recipes.config import RunConfig
+from lt_lib.training import change_epoch
 
 # Table name -> the fields that differ from empirical risk minimisation. Sources: Cui et al. 2019 (CB-*), Cao et al.
 # 2019 (the rest, names as in its table 2), Ren et al. 2020 (balanced softmax), Menon et al. 2021 (logit adjustment).
@@ -56,7 +57,8 @@ _IMDB = {
     "lr_decay": 1.0,
 }
 # Named starting points. `cifar-paper` is the protocol of the tables; `cifar-small` shortens it to 40 epochs with every
-# change point at the same fraction and keeps 100 images per class for model selection: a reduced protocol.
+# change point at the same fraction and keeps 100 images per class for model selection: a reduced protocol. It has no
+# warm-up: the five of 200 epochs become one of 40, which starts at the full rate, as in the two quick presets.
 PRESETS: dict[str, dict[str, Any]] = {
     "digits-quick": {"dataset": "digits", "n_max": 120, "imbalance_ratio": 20.0, "evaluate_every": 5},
     "gaussian-quick": {
@@ -94,9 +96,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 def method_config(method: str, base: RunConfig | None = None, **changes: Any) -> RunConfig:
     """Configuration of a method from the papers' tables.
 
+    A method of the base does not stay: all fields that `METHODS` names go back to their defaults first.
+
     Args:
         method: a key of `METHODS`, such as "LDAM-DRW".
-        base: configuration that the method is applied to; `RunConfig()` if not given.
+        base: configuration, of this or of another kind of run, that the method is applied to; `RunConfig()` if not
+            given.
         changes: further fields, applied last.
 
     Raises:
@@ -107,7 +112,9 @@ def method_config(method: str, base: RunConfig | None = None, **changes: Any) ->
         0.8
     """
     check_known(method, "method", METHODS)
-    return (base or RunConfig()).changed(**{**METHODS[method], **changes})
+    named = {name for difference in METHODS.values() for name in difference}
+    plain = {name: RunConfig.__dataclass_fields__[name].default for name in named}
+    return (base or RunConfig()).changed(**{**plain, **METHODS[method], **changes})
 
 
 def preset(name: str, method: str = "ERM", **changes: Any) -> RunConfig:
@@ -141,12 +148,14 @@ def _structure(config: RunConfig) -> dict[str, Any]:
     structure: dict[str, Any] = {"loss": config.loss}
     if config.loss in ("ldam", "hinge"):
         structure["margin_rule"] = config.margin_rule
-    # A switch at the very end never happens: the method is its undeferred first stage.
-    switched = config.defer_until < 1
+    # A switch that rounds to the end never happens: the method is its undeferred first stage. One that rounds to the
+    # start leaves no first stage.
+    change = change_epoch(config.epochs, config.defer_until)
+    switched = change < config.epochs
     if config.weighting != "none" and switched:
         structure |= {"weighting": config.weighting, "normalization": config.normalization}
     if config.sampling != "uniform" and switched:
         structure["sampling"] = config.sampling
     if "weighting" in structure or "sampling" in structure:
-        structure["deferred"] = config.defer_until > 0
+        structure["deferred"] = change > 0
     return structure

@@ -13,24 +13,31 @@ from lt_lib import data, metrics, models, training
 from lt_lib._checks import check_known
 from lt_lib.data import augment
 from lt_lib.recipes import build
-from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
+from lt_lib.recipes._fields import INFINITY, check_choices, check_left, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import method_name
-from lt_lib.recipes.result import RunResult, read_result
+from lt_lib.recipes.result import RunResult, numbers, read_result, result_values
 from lt_lib.recipes.run import train_and_measure
 from lt_lib.training.pretraining import View, crop_and_jitter, shift_and_noise
 
 PRETEXTS = ("none", "rotation", "jigsaw", "autoencoder", "simsiam")
 CLASSIFIERS = ("head", "crt", "tau", "lws", "ncm")
 SCHEDULES = ("step", "cosine")
+# Fields that say how a task is learned; without one they say nothing.
+_OF_THE_TASK = (
+    "pretrain_batch_size", "pretrain_learning_rate", "pretrain_schedule", "pretrain_weight_decay", "pretrain_noise",
+    "embedding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PretrainConfig(RunConfig):
     """A training run with self-supervised pre-training on the same images before it.
 
-    All fields of `RunConfig` describe the training with labels. The defaults of the others are those of the code of
-    Yang and Xu for rotation: as long, as fast and in the same batches as the training that follows.
+    All fields of `RunConfig` describe the training with labels. Some steer pre-training too: those of the samples,
+    `model`, `augment`, `seed`, `precision` and `momentum`, and with the schedule "step" `warmup` and `lr_decay`; it is
+    always by SGD. The defaults of the others are those of the code of Yang and Xu for rotation: as long, as fast and in
+    the same batches as the training that follows.
     """
 
     pretext: str = "rotation"  # none, rotation, jigsaw, autoencoder or simsiam
@@ -46,12 +53,10 @@ class PretrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self, _CHOICES)
-        if (self.pretext == "none") != (self.pretrain_epochs == 0):
-            raise ValueError(
-                "`pretrain_epochs` must be 0 with pretext 'none' and >= 1 with a task, "
-                f"got {self.pretrain_epochs} with {self.pretext!r}."
-            )
+        check_task(self)
         check_ranges(self, _RANGES)
+        if self.pretext == "none":
+            check_left(self, _OF_THE_TASK, "pretext 'none'")
         if self.num_devices != 1:
             raise ValueError(f"`num_devices` must be 1 for pre-training, got {self.num_devices}.")
         if self.classifier != "head" and (self.loss == "ldam" or not self.validation_per_class):
@@ -73,7 +78,26 @@ class PretrainConfig(RunConfig):
             >>> control.pretext, control.epochs, control.total_epochs
             ('none', 400, 400)
         """
-        return replace(self, pretext="none", pretrain_epochs=0, epochs=self.total_epochs)
+        defaults: Any = {name: type(self).__dataclass_fields__[name].default for name in _OF_THE_TASK}
+        return replace(self, **defaults, pretext="none", pretrain_epochs=0, epochs=self.total_epochs)
+
+
+def check_task(config: Any) -> None:
+    """Refuse a task without epochs, epochs without a task, and a task for another optimiser than SGD.
+
+    Args:
+        config: a `RunConfig` with the fields `pretext` and `pretrain_epochs`.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if (config.pretext == "none") != (config.pretrain_epochs == 0):
+        raise ValueError(
+            "`pretrain_epochs` must be 0 with pretext 'none' and >= 1 with a task, "
+            f"got {config.pretrain_epochs} with {config.pretext!r}."
+        )
+    if config.pretext != "none" and config.optimizer != "sgd":
+        raise ValueError(f"`optimizer` must be 'sgd' for pre-training, got {config.optimizer!r}.")
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -185,14 +209,15 @@ def run_pretrain(
     Raises:
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: a checkpoint is damaged or of another configuration.
-        ValueError, MissingDataError: vectors instead of images, another misfit, or data that is not there.
+        ValueError, MissingDataError: vectors instead of images, another misfit, data of another name, or data that is
+            not there.
     """
     device = training.resolve_device(config.device)
     precision = build.resolve_precision(config, device)
     fabric = training.make_fabric(device, precision)
     fabric.launch()
     place = str(fabric.device)
-    dataset = dataset or build.load_dataset(config)
+    dataset = build.given_dataset(config, dataset)
     problem = build.build_problem(config, place, dataset)
     plain = build.unaugmented(problem)
     if len(problem.input_shape) != 3:
@@ -363,6 +388,17 @@ def _with_classifier(
     return changed, dict(found.chosen or {})
 
 
+def pretext_numbers(curves: dict[str, Any]) -> dict[str, Any]:
+    """The curves of pre-training as they were before they were written: a score can be not a number.
+
+    Args:
+        curves: from a `result.json`; empty without a task.
+    """
+    if not curves:
+        return curves
+    return curves | {"accuracy": {name: numbers(values) for name, values in curves["accuracy"].items()}}
+
+
 def load_pretrain_result(folder: str | os.PathLike) -> PretrainResult:
     """Read what `PretrainResult.save` wrote.
 
@@ -371,10 +407,8 @@ def load_pretrain_result(folder: str | os.PathLike) -> PretrainResult:
     """
 
     def make(content: dict[str, Any]) -> PretrainResult:
-        config = PretrainConfig(**content["config"])
-        names = {field.name for field in fields(RunResult)} - {"config", "seconds", "test_logits"}
+        trained = RunResult(**result_values(content, PretrainConfig(**content["config"])))
         own = {field.name: content[field.name] for field in fields(PretrainResult) if field.name != "trained"}
-        values = {name: content[name] for name in names}
-        return PretrainResult(trained=RunResult(config=config, seconds=content["seconds"], **values), **own)
+        return PretrainResult(trained=trained, **own | {"pretext_curves": pretext_numbers(own["pretext_curves"])})
 
     return read_result(folder, make)

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -105,7 +105,8 @@ class RunResult:
     ) -> Path:
         """Write `result.json` and `curves.csv` into `folder`, each in one step, and return the folder.
 
-        `result.json` says that a run is finished: it is written once, when everything else is there.
+        `result.json` says that a run is finished: it is written once, when everything else is there. It has null for
+        what is not a number, such as the recall of a class without samples.
 
         Args:
             folder: made if it is not there.
@@ -116,9 +117,10 @@ class RunResult:
         folder.mkdir(parents=True, exist_ok=True)
         content = asdict(self) | {"method": self.method, "config_hash": self.config.hash(), "row": self.to_row()}
         content.pop("test_logits")
+        whole = plain_values(content | dict(own))
         for name, text in {"curves.csv": self._curves_csv(), **tables}.items():
             write_whole(folder / name, text)
-        write_whole(folder / "result.json", json.dumps(content | dict(own), indent=1, sort_keys=True) + "\n")
+        write_whole(folder / "result.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n")
         return folder
 
     def _curves_csv(self) -> str:
@@ -133,6 +135,28 @@ class RunResult:
         return "\n".join(lines) + "\n"
 
 
+def numbers(values: Sequence[float | None]) -> list[float]:
+    """Numbers as they were before `plain_values`: None is not a number.
+
+    Example:
+        >>> numbers([0.5, None])
+        [0.5, nan]
+    """
+    return [float("nan") if value is None else value for value in values]
+
+
+def result_values(content: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Fields of a `RunResult` from a `result.json`.
+
+    Args:
+        content: what the file holds; entries that are no fields do not count.
+        config: the configuration in it, in the type of its run.
+    """
+    names = {entry.name for entry in fields(RunResult)} - {"config", "test_logits"}
+    values = {name: content[name] for name in names}
+    return values | {"config": config, "train_recall": numbers(values["train_recall"])}
+
+
 def load_result(folder: str | os.PathLike) -> RunResult:
     """Read what `RunResult.save` wrote.
 
@@ -141,10 +165,7 @@ def load_result(folder: str | os.PathLike) -> RunResult:
     """
 
     def make(content: dict[str, Any]) -> RunResult:
-        derived = {"method", "config_hash", "row"}
-        values = {name: value for name, value in content.items() if name not in derived}
-        values["config"] = RunConfig(**values["config"])
-        return RunResult(**values)
+        return RunResult(**result_values(content, RunConfig(**content["config"])))
 
     return read_result(folder, make)
 

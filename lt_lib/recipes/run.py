@@ -57,16 +57,19 @@ def run(
         The measured `RunResult`.
 
     Raises:
+        TypeError: a configuration of another kind of run, whose further fields would not count.
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: `checkpoint` is damaged or of another configuration.
-        ValueError, MissingDataError: a name or a number that does not fit, data that is not there.
+        ValueError, MissingDataError: a name or a number that does not fit, data of another name, data that is not
+            there.
     """
+    _check_kind(config)
     device = training.resolve_device(config.device)
     precision = build.resolve_precision(config, device)
     fabric = training.make_fabric(device, precision, num_devices=config.num_devices)
     fabric.launch()
     place = str(fabric.device)  # of several GPUs, every process has its own
-    dataset = dataset or build.load_dataset(config)
+    dataset = build.given_dataset(config, dataset)
     problem = build.build_problem(config, place, dataset)
     model = build.build_model(config, problem.input_shape, len(problem.class_counts))
     if len(problem.input_shape) == 3:
@@ -170,14 +173,22 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
         dataset: the data set of all of them, if the caller has it already; loaded by name otherwise.
         workers: runs that cannot be stacked and are trained at the same time, >= 1: in threads of this process on a
             GPU, in processes with equal shares of the threads on a CPU (`lt_lib.recipes.side_by_side`).
+
+    Raises:
+        TypeError: a configuration of another kind of run, whose further fields would not count.
+        NonFiniteLossError: a loss became infinite or NaN.
+        ValueError, MissingDataError: a name or a number that does not fit, data of another name, data that is not
+            there.
     """
+    for config in configs:
+        _check_kind(config)
     datasets: dict[tuple, data.Dataset] = {}
     subsets: dict[tuple, build.Subset] = {}
     groups: dict[Any, list[int]] = {}
     for position, config in enumerate(configs):
         source, split = _fields(config, _SOURCE), _fields(config, _SPLIT)
         if source not in datasets:
-            datasets[source] = dataset or build.load_dataset(config)
+            datasets[source] = build.given_dataset(config, dataset)
         if not _stackable(config):
             continue
         if split not in subsets:
@@ -201,6 +212,14 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
         outcomes = _run_stack(members, loaded, [subsets[_fields(config, _SPLIT)] for config in members])
         results |= zip(positions, outcomes, strict=True)
     return [results[position] for position in range(len(configs))]
+
+
+def _check_kind(config: RunConfig) -> None:
+    if type(config) is not RunConfig:
+        others = {"PretrainConfig": "run_pretrain", "SelfTrainConfig": "run_self_train", "SemiConfig": "run_semi"}
+        kind = type(config).__name__
+        hint = f": `{others[kind]}` runs it" if kind in others else ""
+        raise TypeError(f"`config` must be a RunConfig, got a {kind}{hint}.")
 
 
 def _run_job(job: tuple[RunConfig, data.Dataset]) -> RunResult:

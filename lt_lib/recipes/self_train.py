@@ -14,11 +14,18 @@ from lt_lib._checks import check_integer, check_known
 from lt_lib.data.base import array_hash
 from lt_lib.data.pools import OUTSIDE, Pool, PoolSpec, drawn_pool
 from lt_lib.recipes import build
-from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges
+from lt_lib.recipes._fields import INFINITY, check_choices, check_left, check_ranges
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.methods import METHODS, method_config, method_name
-from lt_lib.recipes.pretrain import PRETEXTS, PretrainConfig, carry_over, learn_pretext
-from lt_lib.recipes.result import RunResult, load_result, plain_values, read_result
+from lt_lib.recipes.pretrain import (
+    PRETEXTS,
+    PretrainConfig,
+    carry_over,
+    check_task,
+    learn_pretext,
+    pretext_numbers,
+)
+from lt_lib.recipes.result import RunResult, load_result, plain_values, read_result, result_values
 from lt_lib.recipes.run import train_and_measure
 from lt_lib.training.loop import Order
 from lt_lib.training.self_training import self_train
@@ -39,6 +46,8 @@ class SelfTrainConfig(RunConfig):
 
     All fields of `RunConfig` describe the base model, and the final one where none of the fields below says otherwise.
     The defaults of the latter are those of the code of Yang and Xu, on the embedded digits; `n_max` leaves a pool over.
+    Not as in their code: images are standardised by the statistics of the whole training split, where theirs has fixed
+    constants, on SVHN .5 and .5.
     """
 
     n_max: int = 40  # labelled samples of the largest class, >= 0; 0: as many as every class has
@@ -63,13 +72,13 @@ class SelfTrainConfig(RunConfig):
             check_known(self.base_method, "base_method", METHODS)
         check_ranges(self, _RANGES)
         self._check_pool()
-        if (self.pretext == "none") != (self.pretrain_epochs == 0):
-            raise ValueError(
-                "`pretrain_epochs` must be 0 with pretext 'none' and >= 1 with a task, "
-                f"got {self.pretrain_epochs} with {self.pretext!r}."
-            )
+        check_task(self)
         if self.num_devices != 1:
             raise ValueError(f"`num_devices` must be 1 for self-training, got {self.num_devices}.")
+        try:
+            _ = self.base_config
+        except ValueError as error:
+            raise ValueError(f"`base_method` must fit the other fields, got {self.base_method!r}: {error}") from error
         if self.class_order:
             words = self.class_order.split()
             if sorted(words) != sorted(map(str, range(len(words)))):
@@ -84,12 +93,7 @@ class SelfTrainConfig(RunConfig):
                 f"got {self.student_epochs} with {self.pool_source!r}."
             )
         if self.pool_source == "none":
-            for name in _OF_THE_POOL:
-                default = type(self).__dataclass_fields__[name].default
-                if getattr(self, name) != default:
-                    raise ValueError(
-                        f"`{name}` must be left at {default!r} with pool_source 'none', got {getattr(self, name)!r}."
-                    )
+            check_left(self, _OF_THE_POOL, "pool_source 'none'")
         _ = self.pool_spec
         if (self.relevance < 1) != bool(self.outside):
             raise ValueError(
@@ -111,10 +115,14 @@ class SelfTrainConfig(RunConfig):
     def base_config(self) -> RunConfig:
         """The run on the labels alone whose model labels the pool."""
         plain = RunConfig(**{field.name: getattr(self, field.name) for field in fields(RunConfig)})
-        if not self.base_method:
-            return plain
-        named = {name for difference in METHODS.values() for name in difference}
-        return method_config(self.base_method, plain.changed(**{name: getattr(RunConfig(), name) for name in named}))
+        return method_config(self.base_method, plain) if self.base_method else plain
+
+    @property
+    def final_config(self) -> "SelfTrainConfig":
+        """The training of the final model, with its length and batches; without a pool, of the only one."""
+        if self.pool_source == "none":
+            return self
+        return replace(self, epochs=self.student_epochs, batch_size=self.student_batch_size)
 
     @property
     def pretrain_config(self) -> PretrainConfig:
@@ -209,7 +217,7 @@ class SelfTrainResult:
         """Name for tables: the method, where it started, and whether it had a pool."""
         config = self.config
         start = "" if config.pretext == "none" else f" + {config.pretext}"
-        return f"{method_name(config)}{start}" + (" on labels alone" if self.base is None else " + pool")
+        return f"{method_name(config.final_config)}{start}" + (" on labels alone" if self.base is None else " + pool")
 
     @property
     def pool_error(self) -> float | None:
@@ -224,7 +232,7 @@ class SelfTrainResult:
         recalls = {} if base is None else {f"base_recall_{c}": float(value) for c, value in enumerate(base.recall)}
         return self.trained.to_row() | {
             "method": self.method,
-            "base": method_name(config),
+            "base": method_name(config.final_config),
             "base_method": None if base is None else base.method,
             "pretext": config.pretext,
             "pool_source": config.pool_source,
@@ -278,11 +286,10 @@ def load_self_train_result(folder: str | os.PathLike) -> SelfTrainResult:
 
     def make(content: dict[str, Any]) -> SelfTrainResult:
         config = SelfTrainConfig(**content["config"])
-        names = {field.name for field in fields(RunResult)} - {"config", "test_logits"}
         own = {f.name: content[f.name] for f in fields(SelfTrainResult) if f.name not in ("trained", "base")}
-        values = {name: content[name] for name in names}
+        own["pretext_curves"] = pretext_numbers(own["pretext_curves"])
         base = None if config.pool_source == "none" else load_result(Path(folder) / "base")
-        return SelfTrainResult(trained=RunResult(config=config, **values), base=base, **own)
+        return SelfTrainResult(trained=RunResult(**result_values(content, config)), base=base, **own)
 
     return read_result(folder, make)
 
@@ -385,14 +392,22 @@ def run_self_train(
     Raises:
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: a checkpoint is damaged or of another run.
-        ValueError, MissingDataError: a name or a number that does not fit, or data that are not there.
+        ValueError, MissingDataError: a name or a number that does not fit, data of another name, a pool from another
+            source, or data that are not there.
     """
+    if pool is not None and config.pool_source == "none":
+        raise ValueError(f"`pool` must be left out with pool_source 'none', got one from {pool.source!r}.")
+    if pool is not None and pool.source != config.pool_source:
+        raise ValueError(
+            f"`pool` must be from the source of the configuration, {config.pool_source!r}, got one from "
+            f"{pool.source!r}."
+        )
     device = training.resolve_device(config.device)
     precision = build.resolve_precision(config, device)
     fabric = training.make_fabric(device, precision)
     fabric.launch()
     place = str(fabric.device)
-    dataset = dataset or build.load_dataset(config)
+    dataset = build.given_dataset(config, dataset)
     if isinstance(dataset.train.inputs, list):
         raise ValueError(f"`dataset` must hold images or vectors for self-training, got texts in {config.dataset!r}.")
     if pool is None:
@@ -443,12 +458,7 @@ def run_self_train(
     def train(inputs: Tensor, targets: Tensor, class_counts: np.ndarray, order: Order) -> nn.Module:
         if not results:
             return train_one(config.base_config, problem, ".base")
-        own = replace(
-            config,
-            epochs=config.student_epochs,
-            batch_size=config.student_batch_size,
-            seed=student_seed(config.seed),
-        )
+        own = replace(config.final_config, seed=student_seed(config.seed))
         joined = replace(problem, train=inputs, train_targets=targets, class_counts=class_counts)
         # Drawn by class, the order is a matter of the configuration; with omega 1 there is nothing else to weigh.
         return train_one(own, joined, "", order if config.sampling == "uniform" else None)

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lt_lib import data, models, training
+from lt_lib import counts, data, models, training
+from lt_lib._checks import check_integer
 from lt_lib._paths import write_whole
 from lt_lib.data import protocols, strong_augment
 from lt_lib.models.wide_resnet import WideResNet, decay_without_norm
 from lt_lib.recipes import build
 from lt_lib.recipes.config import RunConfig
-from lt_lib.recipes.result import dataset_label, plain_values, read_result, selected_accuracy, versions
+from lt_lib.recipes.result import dataset_label, numbers, plain_values, read_result, selected_accuracy, versions
 from lt_lib.recipes.semi_config import SemiConfig, model_numbers, semi_method_name
 from lt_lib.training import consistency, crest, diagnostics, semi
 
@@ -32,6 +33,8 @@ _SPLIT = (
     "dataset", "data_root", "n_max", "label_fraction", "rounding", "n_labelled", "n_unlabelled", "imbalance_ratio",
     "family", "unlabelled_imbalance_ratio", "reversed_unlabelled", "permute_classes", "subset_seed", "split_seed",
 )  # fmt: skip
+# What decides which samples are drawn.
+_DRAW = (*(name for name in _SPLIT if name != "data_root"), "validation_per_class")
 _STACK_SIZE = 40  # as for supervised stacks: what fits a processor's cache
 _CHUNK = 1000  # stored images that are prepared and predicted at once
 
@@ -51,6 +54,7 @@ class SemiProblem:
         profile: ideal profile in class order, largest class 1 (the "true" prior, unnormalised).
         split: where the samples come from.
         data_hash: digest of data set and split.
+        drawn_with: fields of the configuration that say which samples these are.
     """
 
     pool: Tensor
@@ -63,6 +67,7 @@ class SemiProblem:
     profile: np.ndarray
     split: protocols.SemiSplit
     data_hash: str
+    drawn_with: dict[str, Any]
 
     @property
     def num_classes(self) -> int:
@@ -117,8 +122,8 @@ class SemiResult:
 
     @property
     def recall(self) -> np.ndarray:
-        """Recall per class on the test set after the last generation."""
-        return np.asarray(self.generations[-1]["test_recall"])
+        """Recall per class on the test set after the last generation; NaN for a class without test samples."""
+        return np.asarray(numbers(self.generations[-1]["test_recall"]))
 
     def to_row(self) -> dict[str, Any]:
         """One tidy row with the columns that all result tables share, and the protocol."""
@@ -157,7 +162,8 @@ class SemiResult:
         folder.mkdir(parents=True, exist_ok=True)
         content = {name: value for name, value in vars(self).items() if name not in ("config", "records")}
         content |= {"config": asdict(self.config), "config_hash": self.config.hash(), "row": self.to_row()}
-        write_whole(folder / "result.json", json.dumps(plain_values(content), indent=1, sort_keys=True) + "\n")
+        text = json.dumps(plain_values(content), indent=1, sort_keys=True, allow_nan=False)
+        write_whole(folder / "result.json", text + "\n")
         return folder
 
 
@@ -185,17 +191,20 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
         dataset: the loaded data set, if the caller has it already.
 
     Raises:
-        ValueError: a data set of texts, too few samples, views that do not fit the data.
+        ValueError: data of another name, a data set of texts, too few samples, views that do not fit the data.
         MissingDataError: the data are not on disk.
     """
-    if dataset is None:
-        dataset = build.load_dataset(RunConfig(dataset=config.dataset, data_root=config.data_root))
+    dataset = build.given_dataset(RunConfig(dataset=config.dataset, data_root=config.data_root), dataset)
     inputs = dataset.train.inputs
     if isinstance(inputs, list) or isinstance(dataset.test.inputs, list):
         raise ValueError(f"`dataset` must be a data set of images or vectors, got texts in {config.dataset!r}.")
     classes = dataset.num_classes
     rng = np.random.default_rng(config.subset_seed)
     order = rng.permutation(classes) if config.permute_classes else np.arange(classes)
+    if config.family == "crest":
+        wanted = counts.exponential_counts(config.n_max, classes, config.imbalance_ratio)
+        available = np.bincount(dataset.train.targets, minlength=classes)
+        build.check_available(config.n_max, wanted, available, order)
     split = protocols.make_split(
         config.protocol,
         dataset.train.targets,
@@ -207,6 +216,10 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
         class_order=order,
     )
     rows = np.concatenate([split.labelled, split.unlabelled])
+    if not len(split.unlabelled):
+        raise ValueError(
+            f"`label_fraction` must leave an unlabelled sample, got {config.label_fraction:g} of {len(rows)}."
+        )
     profile = np.empty(classes)
     profile[order] = crest.exponential_profile(classes, config.imbalance_ratio)
     pool = _stored(inputs[rows], device)
@@ -223,6 +236,7 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
         )
         suffix = f"-{data.split_hash(held)[:12]}"
     number = len(split.labelled)
+    _check_views(config, pool)
     return SemiProblem(
         pool=pool if pool.dtype == torch.uint8 else pool.to(dtype),
         labelled=np.arange(number),
@@ -234,7 +248,22 @@ def build_semi_problem(config: SemiConfig, device: str = "cpu", dataset: data.Da
         profile=profile,
         split=split,
         data_hash=f"{data.data_hash(dataset)[:12]}-{split.hash[:12]}{suffix}",
+        drawn_with={name: getattr(config, name) for name in _DRAW},
     )
+
+
+def _check_views(config: SemiConfig, pool: Tensor) -> None:
+    """Refuse views of images for vectors."""
+    if config.views == "image" and pool.dtype != torch.uint8:
+        raise ValueError("`views` must be 'noise' for a data set of vectors, got 'image'.")
+
+
+def _check_problem(config: SemiConfig, problem: SemiProblem) -> None:
+    """Refuse data that were drawn for another configuration: the row would name others than were used."""
+    for name, value in problem.drawn_with.items():
+        if getattr(config, name) != value:
+            raise ValueError(f"`problem` must be drawn with `{name}` {getattr(config, name)!r}, got {value!r}.")
+    _check_views(config, problem.pool)
 
 
 def _holdout(config: SemiConfig, targets: np.ndarray, used: np.ndarray, num_classes: int) -> np.ndarray:
@@ -259,7 +288,7 @@ def run_semi(
     execution: str = "auto",
     stop_after: int | None = None,
     progress: bool = False,
-) -> SemiResult:
+) -> SemiResult | None:
     """Train all generations of one run.
 
     Args:
@@ -268,19 +297,25 @@ def run_semi(
             any generation, and on a CPU ends in the same bits as without the break.
         problem: the data, if the caller has them already.
         execution: how steps are run, see `lt_lib.training.resolve_execution`; results differ by rounding only.
-        stop_after: leave after this many generations (the run can be continued); None to finish.
+        stop_after: leave after this many finished generations in all, >= 1 (the run can be continued); None to finish.
         progress: show a progress bar over the epochs of each generation.
 
     Returns:
-        The measured `SemiResult`.
+        The measured `SemiResult`; None for a run left before its last generation.
 
     Raises:
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: `checkpoint` is damaged or of another configuration.
-        ValueError, MissingDataError: a name or a number that does not fit, data that are not there.
+        ValueError, MissingDataError: a name or a number that does not fit, a problem of another configuration, data
+            that are not there.
     """
+    if stop_after is not None:
+        check_integer(stop_after, "stop_after", minimum=1)
     device = training.resolve_device(config.device)
-    problem = problem or build_semi_problem(config, device)
+    if problem is None:
+        problem = build_semi_problem(config, device)
+    else:
+        _check_problem(config, problem)
     identity = f"{config.hash()}-{problem.data_hash}"
 
     def learn(tasks: list[crest.Generation]) -> list[crest.Outcome]:
@@ -294,7 +329,7 @@ def run_semi(
         identity=identity,
         stop_after=stop_after,
     )
-    return _result(config, problem, runs[0], device)
+    return _result(config, problem, runs[0], device) if len(runs[0]) == config.generations else None
 
 
 def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None = None) -> list[SemiResult]:
@@ -308,6 +343,11 @@ def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None
     Args:
         configs: what to run.
         dataset: the data set of all of them, if the caller has it already; loaded by name otherwise.
+
+    Raises:
+        NonFiniteLossError: a loss became infinite or NaN.
+        ValueError, MissingDataError: a name or a number that does not fit, data of another name, data that are not
+            there.
     """
     groups: dict[Any, list[int]] = {}
     datasets: dict[tuple, data.Dataset] = {}
@@ -316,8 +356,8 @@ def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None
         groups.setdefault(shared if _stackable(config) else position, []).append(position)
         source = (config.dataset, config.data_root)
         if source not in datasets:
-            loaded = dataset or build.load_dataset(RunConfig(dataset=config.dataset, data_root=config.data_root))
-            datasets[source] = loaded
+            named = RunConfig(dataset=config.dataset, data_root=config.data_root)
+            datasets[source] = build.given_dataset(named, dataset)
     results: dict[int, SemiResult] = {}
     for group in groups.values():
         for first in range(0, len(group), _STACK_SIZE):
@@ -343,7 +383,9 @@ def _run_stack(configs: Sequence[SemiConfig], dataset: data.Dataset) -> list[Sem
         if key not in problems:
             problems[key] = build_semi_problem(config, device, dataset)
     if len(configs) == 1:
-        return [run_semi(configs[0], problem=problems[keys[0]])]
+        result = run_semi(configs[0], problem=problems[keys[0]])
+        assert result is not None  # no generation was left out
+        return [result]
     starts = dict(zip(problems, np.cumsum([0, *(len(problem.pool) for problem in problems.values())]), strict=False))
     pool = torch.cat([problem.pool for problem in problems.values()])
     own = [problems[key] for key in keys]
@@ -660,8 +702,6 @@ def _views(config: SemiConfig) -> tuple[semi.View, semi.View]:
     def choose(of_vectors: semi.View, of_images: semi.View) -> semi.View:
         def view(inputs: Tensor, rng: torch.Generator) -> Tensor:
             if inputs.dtype != torch.uint8:
-                if config.views == "image":
-                    raise ValueError("`views` must be 'noise' for a data set of vectors, got 'image'.")
                 return of_vectors(inputs, rng)
             if config.views == "noise":
                 return of_vectors(strong_augment.to_unit_range(inputs), rng)

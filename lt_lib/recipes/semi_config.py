@@ -37,6 +37,9 @@ class SemiConfig:
 
     Where published ports decide differently from the authors, the decision is a field of its own, and the authors'
     choice its default. Every field is checked on construction; `changed` makes variants.
+
+    `label_fraction` lies in (0, 1): with 1 nothing is left to learn without labels, and a run has to leave at least one
+    such sample. `label` names what no field tells, such as the control of equal compute; it does not rename a method.
     """
 
     dataset: str = "cifar10"  # name understood by lt_lib.data.load
@@ -105,6 +108,17 @@ class SemiConfig:
         check_ranges(self, _RANGES)
         if not 0 < self.t_min <= 1:
             raise ValueError(f"`t_min` must be in (0, 1], got {self.t_min}.")
+        if self.align_selection and self.alignment not in ("constant", "adaptive"):
+            raise ValueError(
+                f"`align_selection` must be False with alignment {self.alignment!r}, which has no target of its own, "
+                "got True."
+            )
+        if self.learner == "supervised" and self.alignment != "none" and not self.align_selection:
+            raise ValueError(
+                "`alignment` must be 'none' with learner 'supervised' where the selection is not aligned either, "
+                f"got {self.alignment!r}."
+            )
+        self._check_labelled_share()
         _ = self.protocol
         if self.family == "crest" and self.unlabelled_imbalance_ratio:
             raise ValueError(
@@ -114,6 +128,20 @@ class SemiConfig:
         if 0 < self.unlabelled_imbalance_ratio < 1:
             raise ValueError(f"`unlabelled_imbalance_ratio` must be 0 or >= 1, got {self.unlabelled_imbalance_ratio}.")
         model_numbers(self.model)
+
+    def _check_labelled_share(self) -> None:
+        """The fields of the family "crest", in range or, with another family, at 0 or left at their defaults."""
+        if self.family == "crest":
+            if not 0 < self.label_fraction < 1:
+                raise ValueError(
+                    "`label_fraction` must be in (0, 1), which leaves labelled and unlabelled samples, "
+                    f"got {self.label_fraction}."
+                )
+            return
+        for name in ("n_max", "label_fraction"):
+            value = getattr(self, name)
+            if value not in (0, type(self).__dataclass_fields__[name].default):
+                raise ValueError(f"`{name}` must be 0 with family {self.family!r}, which does not use it, got {value}.")
 
     @property
     def protocol(self) -> Protocol:
@@ -176,6 +204,8 @@ _RANGES = (
     ("seed", 0, INFINITY),
 )
 
+# The one method that no field tells: FixMatch, only longer.
+EQUAL_COMPUTE = "fixmatch equal-compute"
 # Table name -> fields that differ from the base. What is left out stays as the base has it, the number of generations
 # of the two CReST methods for one.
 _ALONE = {"generations": 1, "alignment": "none"}
@@ -184,7 +214,7 @@ SEMI_METHODS: dict[str, dict[str, Any]] = {
     "pseudo-label": {"learner": "pseudo_label", **_ALONE},
     "mean teacher": {"learner": "mean_teacher", "unlabelled_weight": 50.0, "ramp_up": 0.4, **_ALONE},
     "fixmatch": {"learner": "fixmatch", **_ALONE},
-    "fixmatch equal-compute": {"learner": "fixmatch", **_ALONE},
+    EQUAL_COMPUTE: {"learner": "fixmatch", **_ALONE},
     "crest": {"learner": "fixmatch", "alignment": "none"},
     "crest+": {"learner": "fixmatch", "alignment": "adaptive"},
 }
@@ -225,7 +255,7 @@ def semi_config(method: str, base: SemiConfig | None = None, **changes: Any) -> 
     Args:
         method: a key of `SEMI_METHODS`.
         base: configuration that the method is applied to; `SemiConfig()` if not given.
-        changes: further fields, applied to the base before the method, except those that the method sets.
+        changes: further fields; those that the method sets too have the last word.
 
     Raises:
         ValueError: unknown method (with the nearest names), or a field out of range.
@@ -235,11 +265,13 @@ def semi_config(method: str, base: SemiConfig | None = None, **changes: Any) -> 
         [65536, 393216, 393216]
     """
     check_known(method, "method", SEMI_METHODS)
-    start = (base or SemiConfig()).changed(**changes)
-    difference = {**SEMI_METHODS[method], **{name: changes[name] for name in changes if name in SEMI_METHODS[method]}}
-    if method == "fixmatch equal-compute":
-        difference |= {"epochs": start.epochs * start.generations, "generations": 1}
-    return start.changed(**difference, label=method)
+    start = base or SemiConfig()
+    fields = {**SEMI_METHODS[method], **changes, "label": method}
+    if method == EQUAL_COMPUTE:
+        length = changes.get("epochs", start.epochs) * changes.get("generations", start.generations)
+        fields |= {"epochs": length, "generations": 1}
+    # All at once: a field of the method may need a change, and a change a field of the method.
+    return start.changed(**fields)
 
 
 def semi_preset(name: str, method: str = "crest", **changes: Any) -> SemiConfig:
@@ -253,14 +285,22 @@ def semi_preset(name: str, method: str = "crest", **changes: Any) -> SemiConfig:
 
 
 def semi_method_name(config: SemiConfig) -> str:
-    """The name of a configuration in tables: its label, else what its fields say.
+    """The name of a configuration in tables: what its fields say, or its label.
+
+    A label that is a method of `SEMI_METHODS` is no name by itself, since the fields may say that it is another method;
+    "fixmatch equal-compute" counts where they say FixMatch, whose length they do not judge.
 
     Example:
-        >>> semi_method_name(SemiConfig(alignment="adaptive"))
-        'crest+'
+        >>> semi_method_name(SemiConfig(alignment="adaptive")), semi_method_name(SemiConfig(label="fixmatch"))
+        ('crest+', 'crest')
     """
-    if config.label:
+    if config.label and config.label not in SEMI_METHODS:
         return config.label
+    found = _name_from_fields(config)
+    return EQUAL_COMPUTE if config.label == EQUAL_COMPUTE and found == "fixmatch" else found
+
+
+def _name_from_fields(config: SemiConfig) -> str:
     name = config.learner.replace("_", " ") if config.learner != "pseudo_label" else "pseudo-label"
     if config.learner == "fixmatch" and config.generations > 1:
         name = "self-training" if config.alpha == 0 else "crest"

@@ -71,7 +71,7 @@ def test_a_run_of_crest_on_cifar100(repository, cifar100):
 
 def test_a_run_of_self_training_on_svhn_with_its_extra_images(repository, svhn):
     config = point(repository, "self-training-table", recipes.SelfTrainConfig, dataset="svhn", loss="ldam")
-    small = {"model": "resnet8", "n_max": 15, "pool_imbalance_ratio": 2.0, "student_epochs": 2, "pool_amount": 2.0}
+    small = {"model": "resnet8", "n_max": 15, "pool_imbalance_ratio": 2.0, "student_epochs": 3, "pool_amount": 2.0}
     result = recipes.run_self_train(replace(config, data_root=svhn, **small))
     assert_row(result.to_row(), "svhn", 10, "LDAM-DRW + pool")
     assert result.pool["source"] == "svhn_extra"

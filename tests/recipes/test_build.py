@@ -358,3 +358,19 @@ def test_a_batch_of_zero_weights_has_the_loss_zero():
     values = objective(logits, torch.tensor([[0, 0, 0], [0, 1, 1]]))
     assert values[0] == 0
     torch.testing.assert_close(values[1], losses.softmax_loss(logits[1, 1:], torch.tensor([1, 1])))
+
+
+def test_more_samples_than_there_are_is_refused_in_the_words_of_the_configuration(tiny):
+    with pytest.raises(ValueError, match=r"`n_max` must not ask for more than class 0 has \(40\), got 1000\."):
+        draw_subset(BASE.changed(n_max=1000), tiny)
+    turned = BASE.changed(n_max=50, imbalance_type="reversed_step")
+    with pytest.raises(ValueError, match=r"`n_max` must not ask for more than class 2 has \(40\), got 50\."):
+        draw_subset(turned, tiny)
+    with pytest.raises(ValueError, match=r"`n_max` must not ask for more than class 1 has \(40\), got 50\."):
+        draw_subset(BASE.changed(n_max=50), tiny, np.array([1, 0, 2]))
+
+
+def test_a_class_without_a_sample_is_named(tiny):
+    train = Split(tiny.train.inputs[:80], tiny.train.targets[:80])
+    with pytest.raises(ValueError, match="`dataset` must have a training sample in every class, got none of class 2"):
+        draw_subset(BASE, Dataset("tiny", train, tiny.test, 3, tiny.class_names))

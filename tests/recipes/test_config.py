@@ -9,9 +9,11 @@ from lt_lib.recipes import (
     METHODS,
     PRESETS,
     LargeConfig,
+    PretrainConfig,
     RunConfig,
     build,
     class_profile,
+    large_preset,
     method_config,
     method_name,
     parse_changes,
@@ -257,3 +259,47 @@ def test_fields_on_the_command_line_get_the_type_of_the_field():
     changes = parse_changes(RunConfig, pairs)
     assert changes == {"weight_decay": 1e-3, "model": "resnet8", "augment": True, "epochs": 3}
     assert parse_changes(LargeConfig, ["depth=152", "nesterov=false"]) == {"depth": 152, "nesterov": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "name"),
+    [
+        ("LDAM-DRW", {"epochs": 1}, "LDAM"),
+        ("LDAM-DRW", {"epochs": 2}, "LDAM"),
+        ("LDAM-DRW", {"epochs": 3}, "LDAM-DRW"),
+        ("DRW", {"epochs": 3, "defer_until": 0.9}, "ERM"),
+        ("DRW", {"epochs": 3, "defer_until": 0.1}, "CB RW"),
+        ("DRS", {"epochs": 3, "defer_until": 0.1}, "RS"),
+    ],
+)
+def test_a_switch_is_named_by_the_epoch_at_which_it_comes(method, changes, name):
+    assert method_name(method_config(method, **changes)) == name
+
+
+def test_a_large_run_is_named_by_the_epoch_of_its_switch_too():
+    methods = {epochs: large_preset("ldam-inat18", "LDAM-DRW", epochs=epochs).method for epochs in (1, 2, 90)}
+    assert methods == {1: "LDAM", 2: "LDAM-DRW", 90: "LDAM-DRW"}
+    early = large_preset("ldam-inat18", "LDAM-DRW", epochs=3, defer_until=0.1)
+    assert early.method == "loss=ldam, weighting=effective_number, normalization=weights, deferred=False"
+
+
+@pytest.mark.parametrize("before", METHODS)
+def test_a_method_leaves_nothing_of_the_one_before(before):
+    base = RunConfig(epochs=7, seed=3, beta=0.9)
+    for method in METHODS:
+        assert method_config(method, method_config(before, base)) == method_config(method, base)
+    own = method_config("RW", PretrainConfig(sampling="inverse", pretrain_epochs=3))
+    assert (own.pretrain_epochs, own.sampling, method_name(own)) == (3, "uniform", "RW")
+
+
+def test_a_seed_that_no_generator_takes_is_refused():
+    for kind in (RunConfig, LargeConfig):
+        assert kind(seed=2**64 - 1).seed == 2**64 - 1
+        with pytest.raises(ValueError, match=rf"`seed` must be below 2\*\*64, got {2**64}\."):
+            kind(seed=2**64)
+
+
+def test_a_first_beta_of_one_is_refused():
+    assert RunConfig(momentum=1.0).momentum == 1.0
+    with pytest.raises(ValueError, match=r"`momentum` must be below 1 with optimizer 'adam', got 1\.0\."):
+        RunConfig(optimizer="adam", momentum=1.0)

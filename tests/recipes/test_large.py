@@ -219,11 +219,11 @@ def test_the_settings_reach_the_loop(tmp_path, monkeypatch):
         return training.History()
 
     monkeypatch.setattr(training, "fit_stream", fit_stream)
-    base = large_preset("ldam-inat18", "LDAM-DRW", **TINY | {"epochs": 9}, data_root=str(tmp_path), micro_batch=3)
+    base = large_preset("ldam-inat18", "LDAM-DRW", **TINY | {"epochs": 9}, data_root=str(tmp_path), micro_batch=4)
     assert run_large(base, stop_after=1) is None
     assert [seen[name] for name in ("epochs", "micro_batch", "momentum", "nesterov", "stop_after")] == [
         9,
-        3,
+        4,
         0.9,
         False,
         1,
@@ -330,3 +330,29 @@ def test_saved_results_are_read_back_and_damage_is_named(tmp_path):
         (tmp_path / "result.json").write_text(content)
         with pytest.raises(ValueError, match=r"`folder` must hold a whole result\.json, got .*result\.json"):
             load_large_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "message"),
+    [
+        ({"micro_batch": 1}, 64, "`micro_batch` must leave two or more images .* of up to 32, got 1 with 64 training"),
+        ({"micro_batch": 3}, 64, None),
+        ({"micro_batch": 3}, 63, "`micro_batch` must leave .* got 3 with 63"),  # batches of 8 and 7, 7 = 3 + 3 + 1
+        ({"batch_size": 1}, 64, "`batch_size` must leave .* got 1 with 64"),
+        ({"num_devices": 5, "micro_batch": 2}, 64, "`batch_size` must leave .* got 8 with 64"),  # 8 = 2 + 2 + 2 + 1 + 1
+        ({"num_devices": 4}, 64, None),
+        ({"image_size": 33, "micro_batch": 1}, 64, None),
+    ],
+)
+def test_a_pass_of_one_image_without_a_deviation_is_refused(changes, images, message):
+    config = LargeConfig(**TINY | {"image_size": 16} | changes)
+    if message is None:
+        large._check_passes(config, images)
+    else:
+        with pytest.raises(ValueError, match=message):
+            large._check_passes(config, images)
+
+
+def test_a_run_of_no_epoch_is_refused():
+    with pytest.raises(ValueError, match="`stop_after` must be an integer of at least 1, got 0"):
+        run_large(LargeConfig(**TINY), stop_after=0)

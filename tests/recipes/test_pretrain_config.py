@@ -17,14 +17,29 @@ from lt_lib.recipes import (
     run,
     run_pretrain,
 )
-from lt_lib.recipes.pretrain import CLASSIFIERS, PRETEXTS, build_pretext
+from lt_lib.recipes.pretrain import CLASSIFIERS, PRETEXTS, learn_pretext
 
 SHORT = {"n_max": 40, "epochs": 2, "pretrain_epochs": 2, "evaluate_every": 2, "device": "cpu", "batch_size": 32}
+NO_TASK = {"pretext": "none", "pretrain_epochs": 0}
 
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits")
+
+
+@pytest.fixture
+def epochs_trained(monkeypatch):
+    """The stage of every epoch that is really trained, in order."""
+    seen = []
+
+    def counted(module, name, stage):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *arguments: seen.append(stage) or real(*arguments))
+
+    counted(training.pretraining, "_record", "pretrain")
+    counted(training.loop, "_train_epoch", "fit")
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -43,6 +58,16 @@ def digits():
         ({"classifier": "crt"}, "without validation images"),
         ({"classifier": "tau", "loss": "ldam", "validation_per_class": 5}, "cosine head"),
         ({"epochs": 0}, "`epochs` must be"),
+        ({"optimizer": "adam"}, "`optimizer` must be 'sgd' for pre-training, got 'adam'"),
+        (
+            {**NO_TASK, "pretrain_learning_rate": 7.0},
+            "`pretrain_learning_rate` must be left at 0.1 with pretext 'none'",
+        ),
+        ({**NO_TASK, "pretrain_batch_size": 7}, "`pretrain_batch_size` must be left at 128 with .*, got 7"),
+        ({**NO_TASK, "pretrain_schedule": "cosine"}, "`pretrain_schedule` must be left at 'step' with"),
+        ({**NO_TASK, "pretrain_weight_decay": 0.0}, "`pretrain_weight_decay` must be left at 0.0002 with"),
+        ({**NO_TASK, "pretrain_noise": 3.0}, "`pretrain_noise` must be left at 0.5 with"),
+        ({**NO_TASK, "embedding": 99}, "`embedding` must be left at 64 with"),
     ],
 )
 def test_bad_fields_are_refused_by_name(change, message):
@@ -103,25 +128,23 @@ def test_pretraining_learns_its_task_and_training_starts_from_it(digits):
     config = PretrainConfig(**SHORT | {"n_max": 100, "pretrain_epochs": 15, "pretrain_batch_size": 32, "epochs": 1})
     found = run_pretrain(config, dataset=digits)
     assert found.pretext_score > 0.7  # chance is 0.25
-    scratch = run_pretrain(replace(config, pretext="none", pretrain_epochs=0), dataset=digits)
+    scratch = run_pretrain(replace(config.control(), epochs=1), dataset=digits)
     assert found.trained.curves["train_loss"] != scratch.trained.curves["train_loss"]
 
 
 def test_shuffled_labels_leave_pretraining_as_it_is(digits):
-    config = PretrainConfig(**SHORT)
+    config = PretrainConfig(**SHORT | {"augment": True, "model": "cnn"})
     subset = build.draw_subset(config, digits)
     shuffled = np.random.default_rng(0).permutation(digits.train.targets)
     other = replace(digits, train=replace(digits.train, targets=shuffled))
-    states = []
+    fabric = training.make_fabric("cpu", "float64")
+    learned = []
     for dataset in (digits, other):
         problem = build.build_problem(config, "cpu", dataset, subset)
-        task, network = build_pretext(config, problem.input_shape, lambda x, _: x)
-        training.pretrain(
-            network.double(), problem.train, task, learning_rate_at=lambda _: 0.1, epochs=1,
-            rng=torch.Generator().manual_seed(0),
-        )  # fmt: skip
-        states.append(network.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+        learned.append(learn_pretext(config, problem, dataset, fabric, None, "", False))
+    (_, one, history), (_, two, again) = learned
+    assert history.train_loss == again.train_loss
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS[1:])
@@ -160,16 +183,65 @@ def test_a_save_writes_the_result_once_and_last(digits, tmp_path, written_files)
     assert written_files == ["curves.csv", "pretext.csv", "result.json"]
 
 
-def test_both_stages_resume(digits, tmp_path):
-    config = PretrainConfig(**SHORT)
+def interrupted_at(monkeypatch, stage):
+    """Training of a stage stops after one epoch, as if the machine had gone."""
+    real = getattr(training, stage)
+
+    def stopped(*arguments, **options):
+        real(*arguments, **options, stop_after=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, stage, stopped)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "fit"])
+@pytest.mark.parametrize("change", [{}, {"pretext": "simsiam", "model": "cnn", "augment": True}])
+def test_a_stage_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch, epochs_trained, stage, change):
+    config = PretrainConfig(**SHORT | change | {"n_max": 20})
     whole = run_pretrain(config, dataset=digits)
-    first = run_pretrain(config, dataset=digits, checkpoint=tmp_path / "state.pt")
-    assert (tmp_path / "state.pt.pretext").exists()
+    with monkeypatch.context() as context:
+        interrupted_at(context, stage)
+        with pytest.raises(KeyboardInterrupt):
+            run_pretrain(config, dataset=digits, checkpoint=tmp_path / "state.pt")
+    names = {"state.pt.pretext"} | ({"state.pt"} if stage == "fit" else set())
+    assert {path.name for path in tmp_path.iterdir()} == names
+    epochs_trained.clear()
     again = run_pretrain(config, dataset=digits, checkpoint=tmp_path / "state.pt")
-    assert whole.trained.confusion == first.trained.confusion == again.trained.confusion
-    assert again.pretext_curves["train_loss"] == whole.pretext_curves["train_loss"]
+    # One of two epochs is left of the stage that was interrupted; what came before it is not trained again.
+    assert epochs_trained == (["pretrain", "fit", "fit"] if stage == "pretrain" else ["fit"])
+    np.testing.assert_array_equal(again.trained.test_logits, whole.trained.test_logits)
+    for name in ("train_loss", "learning_rate", "accuracy"):
+        assert again.pretext_curves[name] == whole.pretext_curves[name]
+        assert again.trained.curves[name] == whole.trained.curves[name]
 
 
 def test_vectors_are_refused():
     with pytest.raises(ValueError, match="`dataset` must hold images"):
         run_pretrain(PretrainConfig(dataset="gaussian", n_max=20, epochs=1, pretrain_epochs=1))
+
+
+def test_data_of_another_name_are_refused(digits):
+    with pytest.raises(ValueError, match="`dataset` must be that of the configuration, 'svhn', got 'digits'"):
+        run_pretrain(PretrainConfig(**SHORT, dataset="svhn"), dataset=digits)
+
+
+def test_the_control_of_a_task_with_settings_of_its_own_leaves_them():
+    config = PretrainConfig(pretext="simsiam", embedding=32, pretrain_schedule="cosine", pretrain_epochs=5, epochs=3)
+    control = config.control()
+    assert (control.embedding, control.pretrain_schedule, control.epochs) == (64, "step", 8)
+    assert control.control() == control
+    assert PretrainConfig(**NO_TASK, optimizer="adam").optimizer == "adam"
+
+
+def test_a_score_that_is_not_a_number_is_written_and_read_back(digits, tmp_path):
+    found = run_pretrain(PretrainConfig(**SHORT | {"n_max": 20}), dataset=digits)
+    scores = {**found.pretext_curves["accuracy"], "pretext": [0.5, float("nan")]}
+    blank = replace(found, pretext_curves=found.pretext_curves | {"accuracy": scores})
+    blank.save(tmp_path / "one")
+    text = (tmp_path / "one" / "result.json").read_text()
+    json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    read = load_pretrain_result(tmp_path / "one")
+    np.testing.assert_array_equal(read.pretext_curves["accuracy"]["pretext"], [0.5, np.nan])
+    read.save(tmp_path / "two")
+    for name in ("result.json", "pretext.csv", "curves.csv"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()

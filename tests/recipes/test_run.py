@@ -1,12 +1,22 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
 from lt_lib import counts, data, metrics, training
-from lt_lib.recipes import METHODS, RunConfig, load_result, method_config, run, run_many
+from lt_lib.recipes import (
+    METHODS,
+    PretrainConfig,
+    RunConfig,
+    SelfTrainConfig,
+    build,
+    load_result,
+    method_config,
+    run,
+    run_many,
+)
 from lt_lib.recipes.build import load_dataset
 from lt_lib.recipes.result import RunResult
 
@@ -106,8 +116,6 @@ def test_many_runs_of_convolutions_and_of_what_cannot_be_stacked():
 
 
 def test_many_runs_read_each_data_root(monkeypatch, loaded):
-    from lt_lib.recipes import build
-
     roots = {"": loaded["tiny"], "elsewhere": loaded["uneven"]}
     monkeypatch.setattr(build, "load_dataset", lambda config: roots[config.data_root])
     base = RunConfig(**FAST)
@@ -368,3 +376,55 @@ def test_an_interrupted_run_with_adam_ends_in_the_same_bits(tmp_path, monkeypatc
     run(config, checkpoint=tmp_path / "run.pt")
     monkeypatch.setattr(training, "fit", real)
     np.testing.assert_array_equal(run(config, checkpoint=tmp_path / "run.pt").test_logits, whole.test_logits)
+
+
+def test_data_of_another_name_are_refused_before_anything_is_trained(loaded, monkeypatch):
+    config = RunConfig(**FAST)
+    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(training, "fit_stacked", None)
+    with pytest.raises(ValueError, match="`dataset` must be that of the configuration, 'tiny', got 'uneven'"):
+        run(config, dataset=loaded["uneven"])
+    with pytest.raises(ValueError, match="`dataset` must be that of the configuration, 'uneven', got 'tiny'"):
+        run_many([config, config.changed(dataset="uneven")], dataset=loaded["tiny"])
+    assert build.given_dataset(config, loaded["tiny"]) is loaded["tiny"]
+
+
+def test_an_image_folder_goes_by_its_own_name_and_by_that_of_a_link_to_it(tiny, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / "photos" / split).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    photos = replace(tiny, name="photos")
+    for name in ("photos", "photos/", "link"):
+        config = RunConfig(dataset=f"folder:{name}", data_root=str(tmp_path))
+        assert build.given_dataset(config, photos) is photos
+    assert build.given_dataset(RunConfig(dataset="folder:elsewhere/photos"), photos) is photos
+    for name in ("folder:elsewhere/link", "digits"):
+        with pytest.raises(ValueError, match=f"`dataset` must be that of the configuration, '{name}', got 'photos'"):
+            build.given_dataset(RunConfig(dataset=name), photos)
+
+
+@pytest.mark.parametrize(
+    ("config", "other"),
+    [(PretrainConfig(**FAST), "run_pretrain"), (SelfTrainConfig(**FAST | {"n_max": 4}), "run_self_train")],
+)
+def test_a_configuration_of_another_kind_of_run_is_refused(config, other):
+    message = f"`config` must be a RunConfig, got a {type(config).__name__}: `{other}` runs it"
+    with pytest.raises(TypeError, match=message):
+        run(config)
+    with pytest.raises(TypeError, match=message):
+        run_many([RunConfig(**FAST), config])
+
+
+def test_what_is_not_a_number_is_written_as_null_and_read_as_before(tmp_path):
+    result = result_of(confusion=[[3, 1], [0, 0]], train_recall=[1.0, float("nan")])
+    result.save(tmp_path)
+    content = json.loads((tmp_path / "result.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert (content["row"]["recall_1"], content["train_recall"]) == (None, [1.0, None])
+    read = load_result(tmp_path)
+    np.testing.assert_array_equal(read.train_recall, [1.0, np.nan])
+    assert replace(read, train_recall=result.train_recall) == result
+    # Before, such a number was written as NaN, which is not JSON but was read back.
+    text = (tmp_path / "result.json").read_text().replace("null\n ]", "NaN\n ]")
+    assert "NaN" in text
+    (tmp_path / "result.json").write_text(text)
+    np.testing.assert_array_equal(load_result(tmp_path).train_recall, [1.0, np.nan])

@@ -79,6 +79,8 @@ def exactly(one, two):
         ({"class_order": "one two"}, "`class_order` must hold each of"),
         ({"class_order": "1 0", "permute_classes": True}, "`permute_classes` must be False with a `class_order`"),
         ({"num_devices": 2}, "`num_devices` must be 1 for self-training, got 2"),
+        ({"bias_init": "prior", "base_method": "LDAM"}, "`base_method` must fit the other .*, got 'LDAM': `bias_init`"),
+        ({"pretext": "rotation", "pretrain_epochs": 1, "optimizer": "adam"}, "`optimizer` must be 'sgd' for pre-train"),
         ({"epochs": 0}, "`epochs` must be"),
     ],
 )
@@ -143,7 +145,7 @@ def test_pseudo_labels_are_the_predictions_of_the_base_model(loaded, change):
     """The test set as a pool: what the base model makes of it is known from its logits."""
     config = replace(BASE, **change)
     test = loaded[config.dataset].test
-    found = run_self_train(config, pool=Pool(test.inputs, test.targets, 3, "test"))
+    found = run_self_train(config, pool=Pool(test.inputs, test.targets, 3, "holdout"))
     predicted = found.base.test_logits.argmax(axis=1)
     assert found.pool["predicted_counts"] == np.bincount(predicted, minlength=3).tolist()
     assert found.pool["recall"] == found.base.recall.tolist()
@@ -489,3 +491,24 @@ def test_what_does_not_fit_is_refused(tiny):
         build_pool(BASE.control(), tiny, build.draw_subset(BASE, tiny))
     with pytest.raises(ValueError, match="`dataset` must hold images for pre-training, got vectors"):
         run_self_train(replace(BASE, dataset="vectors", pretext="rotation", pretrain_epochs=1))
+
+
+def test_data_and_pools_that_the_row_would_not_name_are_refused(loaded, monkeypatch):
+    pool = build_pool(BASE, loaded["tiny"], build.draw_subset(BASE, loaded["tiny"]))
+    monkeypatch.setattr(training, "fit", None)
+    with pytest.raises(ValueError, match="`dataset` must be that of the configuration, 'tiny', got 'uneven'"):
+        run_self_train(BASE, dataset=loaded["uneven"])
+    with pytest.raises(ValueError, match="`pool` must be left out with pool_source 'none', got one from 'holdout'"):
+        run_self_train(BASE.control(), pool=pool)
+    with pytest.raises(
+        ValueError, match="`pool` must be from the source of the configuration, 'svhn_extra', got one f"
+    ):
+        run_self_train(replace(BASE, pool_source="svhn_extra"), pool=pool)
+
+
+def test_the_final_model_is_named_by_its_own_length():
+    config = replace(BASE, loss="ldam", weighting="effective_number", normalization="weights", defer_until=0.8)
+    assert (config.epochs, config.student_epochs) == (3, 2)
+    row = run_self_train(config).to_row()
+    assert (row["method"], row["base"], row["base_method"]) == ("LDAM + pool", "LDAM", "LDAM-DRW")
+    assert run_self_train(config.control()).method == "LDAM-DRW on labels alone"

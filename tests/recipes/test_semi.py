@@ -436,8 +436,8 @@ def test_what_does_not_fit_is_refused():
         run_semi(BASE.changed(model="cnn"))
     with pytest.raises(ValueError, match="must not ask for more than class 0 has"):
         run_semi(BASE.changed(n_max=1000))
-    with pytest.raises(ValueError, match="`candidates` must hold at least one unlabelled sample, got an empty pool"):
-        run_semi(BASE.changed(label_fraction=1.0))
+    with pytest.raises(ValueError, match=r"`label_fraction` must leave an unlabelled sample, got 0\.99 of 36"):
+        run_semi(BASE.changed(label_fraction=0.99, imbalance_ratio=30.0))
     with pytest.raises(ValueError, match="leave a labelled image in every class"):
         run_semi(BASE.changed(label_fraction=0.05, rounding="floor"))
 
@@ -448,3 +448,56 @@ def test_the_learner_is_what_the_configuration_says():
         found = module._rule(BASE.changed(learner=learner), 0.9)
         assert (found.student, found.teacher) == (rule.student, rule.teacher)
     assert module._rule(BASE.changed(learner="mean_teacher"), 0.9).teacher == "average"
+
+
+def test_views_that_do_not_fit_are_refused_with_the_data():
+    with pytest.raises(ValueError, match="`views` must be 'noise' for a data set of vectors, got 'image'"):
+        build_semi_problem(BASE.changed(views="image"))
+    with pytest.raises(ValueError, match="`views` must be 'noise' for a data set of vectors, got 'image'"):
+        run_semi(BASE.changed(views="image"), problem=build_semi_problem(BASE))
+
+
+def test_more_samples_than_there_are_is_refused_in_the_words_of_the_configuration():
+    with pytest.raises(ValueError, match=r"`n_max` must not ask for more than class 0 has \(40\), got 1000\."):
+        build_semi_problem(BASE.changed(n_max=1000))
+
+
+def test_data_of_another_name_or_draw_are_refused(loaded, monkeypatch):
+    monkeypatch.setattr(training, "run_generations", None)
+    message = "`dataset` must be that of the configuration, 'tiny', got 'vectors'"
+    with pytest.raises(ValueError, match=message):
+        build_semi_problem(BASE.changed(dataset="tiny"), dataset=loaded["vectors"])
+    with pytest.raises(ValueError, match=message):
+        run_semi_many([BASE, BASE.changed(dataset="tiny")], dataset=loaded["vectors"])
+    problem = build_semi_problem(BASE)
+    for name, value in (("imbalance_ratio", 3.0), ("dataset", "tiny"), ("validation_per_class", 2), ("split_seed", 1)):
+        drawn = getattr(BASE, name)
+        with pytest.raises(ValueError, match=f"`problem` must be drawn with `{name}` {value!r}, got {drawn!r}"):
+            run_semi(BASE.changed(**{name: value}), problem=problem)
+
+
+def test_a_problem_serves_other_methods_on_the_same_data():
+    problem = build_semi_problem(BASE.changed(data_root="elsewhere"))
+    assert run_semi(semi_config("supervised", BASE), problem=problem).data_hash == problem.data_hash
+
+
+def test_a_class_without_test_samples_is_reported_and_written(monkeypatch, loaded, tmp_path):
+    vectors = loaded["vectors"]
+    kept = vectors.test.targets != 1
+    test = replace(vectors.test, inputs=vectors.test.inputs[kept], targets=vectors.test.targets[kept])
+    monkeypatch.setitem(loaded, "vectors", replace(vectors, test=test))
+    result = run_semi(BASE)
+    assert np.isnan(result.recall).tolist() == [False, True, False]
+    assert np.isnan(result.to_row()["recall_1"])
+    folder = result.save(tmp_path)
+    assert json.loads((folder / "result.json").read_text())["row"]["recall_1"] is None
+    np.testing.assert_array_equal(load_semi_result(folder).recall, result.recall)
+    assert np.isfinite(result.accuracy_last)
+
+
+def test_a_run_that_is_left_early_has_no_result(tmp_path):
+    assert run_semi(BASE, checkpoint=tmp_path, stop_after=1) is None
+    assert run_semi(BASE, checkpoint=tmp_path, stop_after=3).config == BASE
+    for stop in (0, -1):
+        with pytest.raises(ValueError, match=f"`stop_after` must be an integer of at least 1, got {stop}"):
+            run_semi(BASE, stop_after=stop)

@@ -5,6 +5,8 @@ import pytest
 from lt_lib.recipes import SEMI_METHODS, SEMI_PRESETS, SemiConfig, semi_config, semi_method_name, semi_preset
 from lt_lib.recipes.semi_config import model_numbers
 
+_DARP = {"family": "darp", "n_labelled": 50, "n_unlabelled": 100}
+
 
 def test_the_defaults_are_the_authors_choices():
     config = SemiConfig()
@@ -83,9 +85,9 @@ def test_the_presets_are_whole(name):
 
 
 def test_the_hash_changes_with_every_field_but_place_and_name():
-    base = SemiConfig(family="daso", n_max=0, label_fraction=0.0, n_labelled=50, n_unlabelled=400)
+    base = SemiConfig(family="daso", n_max=0, label_fraction=0.0, n_labelled=50, n_unlabelled=400, alignment="constant")
     texts = {"profile": "small", "model": "cnn", "learner": "mean_teacher", "prior": "estimated", "source": "model"}
-    texts |= {"selection": "random", "keep": "accumulate", "initialise": "continue", "alignment": "constant"}
+    texts |= {"selection": "random", "keep": "accumulate", "initialise": "continue", "alignment": "adaptive"}
     texts |= {"views": "noise", "precision": "float32", "dataset": "digits", "family": "darp"}
     texts |= {"data_root": "elsewhere", "device": "cpu", "label": "x"}
     numbers = {"unlabelled_imbalance_ratio": 7.0, "threshold": 0.5, "t_min": 0.25, "momentum": 0.5, "ema_decay": 0.5}
@@ -112,7 +114,8 @@ def test_results_from_before_the_hold_out_keep_their_hash():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_fraction": 0.0}, r"`label_fraction` must be in \(0, 1\], got 0.0"),
+        ({"label_fraction": 0.0}, r"`label_fraction` must be in \(0, 1\), .* got 0.0"),
+        ({"label_fraction": 1.0}, r"`label_fraction` must be in \(0, 1\), .* got 1.0"),
         ({"label_fraction": 1.5}, r"`label_fraction` must be in \[0, 1\], got 1.5"),
         ({"alpha": -0.1}, "`alpha` must be finite and >= 0, got -0.1"),
         ({"alpha": float("nan")}, "`alpha` must be finite"),
@@ -128,6 +131,14 @@ def test_results_from_before_the_hold_out_keep_their_hash():
         ({"family": "darp"}, "`n_labelled` must be an integer of at least 1, got 0"),
         ({"unlabelled_imbalance_ratio": 5.0}, "`unlabelled_imbalance_ratio` must be 0 with family 'crest'"),
         ({"validation_per_class": -1}, "`validation_per_class` must be finite and >= 0, got -1"),
+        ({"align_selection": True}, "`align_selection` must be False with alignment 'none', .* got True"),
+        ({"align_selection": True, "alignment": "running"}, "`align_selection` must be False with alignment 'running'"),
+        ({"learner": "supervised", "alignment": "adaptive"}, "`alignment` must be 'none' with .*, got 'adaptive'"),
+        ({**_DARP, "n_max": 123}, "`n_max` must be 0 with family 'darp', which does not use it, got 123"),
+        (
+            {**_DARP, "label_fraction": 0.7},
+            "`label_fraction` must be 0 with family 'darp', which does not use it, got 0.7",
+        ),
         ({"momentum": 0.0}, r"`momentum` must be in \[1e-12, 1\]"),
     ],
 )
@@ -150,3 +161,28 @@ def test_model_names_hold_their_numbers():
     assert model_numbers("mlp") == ("mlp", (64,))
     assert model_numbers("mlp-16") == ("mlp", (16,))
     assert model_numbers("cnn") == ("cnn", ())
+
+
+def test_what_the_other_family_uses_may_stay_at_its_default():
+    assert SemiConfig(**_DARP).protocol == SemiConfig(**_DARP, n_max=0, label_fraction=0.0).protocol
+
+
+def test_a_label_that_the_fields_contradict_is_not_the_name():
+    crest = semi_preset("gaussian-quick", "crest")
+    for config, name in (
+        (semi_preset("gaussian-quick", "crest", alignment="adaptive"), "crest+"),
+        (semi_preset("gaussian-quick", "fixmatch", generations=4), "crest"),
+        (crest.changed(alpha=0.0), "self-training"),
+        (crest.changed(generations=1), "fixmatch"),
+        (crest.changed(label="fixmatch equal-compute"), "crest"),
+        (semi_config("fixmatch equal-compute", crest), "fixmatch equal-compute"),
+        (crest.changed(label="crest, my way"), "crest, my way"),
+    ):
+        assert semi_method_name(config) == name
+    assert semi_preset("gaussian-quick", "crest", alignment="adaptive").hash() == semi_config("crest+", crest).hash()
+
+
+def test_a_method_is_applied_together_with_the_changes():
+    both = semi_config("crest+", SemiConfig(), align_selection=True)
+    assert (both.alignment, both.align_selection) == ("adaptive", True)
+    assert semi_config("fixmatch equal-compute", SemiConfig(generations=3), epochs=5).epochs == 15
