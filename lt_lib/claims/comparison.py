@@ -107,7 +107,7 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
     the one from scratch. So cells whose last models train equally long are paired, where lengths are recorded; and, as
     a stricter comparison than the printed one, such a cell with one from scratch of equally many epochs in all. Methods
     trained on labels alone for as long as with a pool are left out, and two methods from scratch that both are longer
-    than the published runs.
+    than the published runs. A pair of cells that a second table repeats counts once.
 
     Args:
         folder: as in `compare`.
@@ -145,7 +145,8 @@ def orderings(folder: str | os.PathLike[str] = "", *, datasets: Iterable[str] = 
                     line = _ordered(block, other)
                     found.append((*place[:-1], better["method"], worse["method"], gap, *line, place[-1], pairing))
     columns = ["better", "worse", "published", "pairs", "ours", "low", "high", "verdict", "why", "table", "control"]
-    return pd.DataFrame(found, columns=[*world, *columns])
+    table = pd.DataFrame(found, columns=[*world, *columns])
+    return table.drop_duplicates([*world, "better", "worse", "published", "control"], ignore_index=True)
 
 
 def judged_order(better: Table, worse: Table) -> tuple[Table, Judgement]:

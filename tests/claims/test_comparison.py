@@ -375,6 +375,15 @@ def test_orders_of_runs_in_two_number_formats_are_shown_and_not_judged(tmp_path)
     assert comparison.orderings(tmp_path).set_index(["better", "worse"]).verdict["LDAM", "ERM"] == "not judged"
 
 
+def test_a_pair_that_two_tables_print_alike_counts_once(tmp_path):
+    # Plain softmax and sigmoid stand in the table of best cells and in the grid behind it.
+    rows = [run("ERM", seed, 30.0) for seed in (0, 1)]
+    rows += [run("Sigmoid", seed, 33.0 + seed, loss="sigmoid") for seed in (0, 1)]
+    found = comparison.orderings(write(tmp_path, rows))
+    assert found[["better", "worse"]].to_numpy().tolist() == [["Sigmoid", "ERM"]]
+    assert found.published.item() == pytest.approx(0.09)
+
+
 def test_orders_need_two_pairs_and_one_setting(tmp_path):
     folder = cells(tmp_path, {"ERM": [30.0], "LDAM": [29.0]})
     assert comparison.orderings(folder).why.tolist() == ["1 of 2 pairs"]
