@@ -225,6 +225,14 @@ def test_the_command_measures_what_the_table_lacks(tmp_path, tiny, monkeypatch, 
     assert (tmp_path / "runs" / rows[0]["config_hash"] / "result.json").exists()
 
 
+def test_an_error_inside_a_training_keeps_its_traceback(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, root: tiny)
+    monkeypatch.setattr(measure, "measure", lambda *_: len(3))
+    words = ["--preset", "digits-quick", "--dataset", "tiny", "--methods", "ERM", "--seeds", "0"]
+    with pytest.raises(TypeError, match="has no len"):
+        measure.main([*words, "--out", str(tmp_path / "out.csv")])
+
+
 def test_the_switch_of_every_deferred_method_is_where_its_partner_is_kept():
     for method, fields in METHODS.items():
         if fields.get("defer_until", 0) > 0:

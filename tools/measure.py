@@ -27,22 +27,12 @@ from lt_lib._paths import write_whole
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure what the table lacks; the exit code is 0, or 2 for a wrong argument or data that are not there."""
+    arguments = _parse(words)
     try:
-        _measure_all(_parse(words))
+        planned, dataset = _prepare(arguments)
     except (ValueError, TypeError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
-
-
-def _measure_all(arguments: argparse.Namespace) -> None:
-    # All of them first: a wrong name is refused before anything is trained.
-    changes = recipes.parse_changes(recipes.RunConfig, arguments.set)
-    for name, option in (("dataset", "--dataset"), ("seed", "--seeds")):
-        if name in changes:
-            raise ValueError(f"`set` must leave `{name}` to {option}, got {name}={changes[name]}.")
-    planned = plan(arguments.preset, arguments.methods, arguments.seeds, dataset=arguments.dataset, **changes)
-    dataset = data.load(arguments.dataset, root=changes.get("data_root") or None)
     for method, config in planned:
         if config.hash() in {row["config_hash"] for row in read_rows(arguments.out)}:
             print(f"{method}, seed {config.seed}: in the table already", flush=True)
@@ -51,6 +41,17 @@ def _measure_all(arguments: argparse.Namespace) -> None:
         append_row(arguments.out, result)
         result.save(arguments.checkpoints / config.hash())
         print(f"{method}, seed {config.seed}: accuracy {result.accuracy_last:.4f}, {result.seconds:.0f} s", flush=True)
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[str, recipes.RunConfig]], data.Dataset]:
+    # All of them first: a wrong name is refused before anything is trained.
+    changes = recipes.parse_changes(recipes.RunConfig, arguments.set)
+    for name, option in (("dataset", "--dataset"), ("seed", "--seeds")):
+        if name in changes:
+            raise ValueError(f"`set` must leave `{name}` to {option}, got {name}={changes[name]}.")
+    planned = plan(arguments.preset, arguments.methods, arguments.seeds, dataset=arguments.dataset, **changes)
+    return planned, data.load(arguments.dataset, root=changes.get("data_root") or None)
 
 
 def plan(

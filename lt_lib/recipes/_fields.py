@@ -100,7 +100,7 @@ def parse_changes(config: type, pairs: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         ValueError: a pair without "=", an unknown field (with the nearest names), a field that is given twice, or a
-            value of another type.
+            value of another type; it speaks of the option `set`, as both commands call it.
 
     Example:
         >>> from lt_lib.recipes import RunConfig

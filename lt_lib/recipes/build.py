@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_lib import counts, data, losses, models, samplers
+from lt_lib._checks import check_permutation
 from lt_lib.data import augment, words
 from lt_lib.data.folder import find_folder
 from lt_lib.recipes.config import RunConfig
@@ -121,12 +122,15 @@ def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarra
         class_order: classes from the most frequent to the rarest; None for what `config` says.
 
     Raises:
-        ValueError: a class without a sample, or fewer samples than `config` asks for.
+        ValueError: a class without a sample, fewer samples than `config` asks for, or an order that does not hold every
+            class once.
     """
     targets = dataset.train.targets
     available = np.bincount(targets, minlength=dataset.num_classes)
     profile = class_profile(config, available)
-    order = frequency_order(config, dataset.num_classes) if class_order is None else class_order
+    order = frequency_order(config, dataset.num_classes)
+    if class_order is not None:
+        order = check_permutation(class_order, "class_order", dataset.num_classes)
     check_available(config.n_max, profile, available, order)
     scheme: Any = config.split_scheme  # one of the two names, which `RunConfig` has checked
     indices = data.long_tail_indices(

@@ -96,7 +96,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def method_config(method: str, base: RunConfig | None = None, **changes: Any) -> RunConfig:
     """Configuration of a method from the papers' tables.
 
-    A method of the base does not stay: all fields that `METHODS` names go back to their defaults first.
+    A method of the base does not stay: all fields that `METHODS` names go back to their defaults first, gamma and the
+    normalisation included; other values of these are `changes`.
 
     Args:
         method: a key of `METHODS`, such as "LDAM-DRW".

@@ -179,7 +179,7 @@ def read_result(folder: str | os.PathLike, make: Callable[[dict[str, Any]], T]) 
     path = Path(folder) / "result.json"
     try:
         return make(json.loads(path.read_text()))
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"`folder` must hold a whole result.json, got {path}: {error}") from error
 
 

@@ -118,7 +118,11 @@ class SemiConfig:
                 "`alignment` must be 'none' with learner 'supervised' where the selection is not aligned either, "
                 f"got {self.alignment!r}."
             )
-        self._check_labelled_share()
+        if self.family == "crest" and not 0 < self.label_fraction < 1:
+            raise ValueError(
+                "`label_fraction` must be in (0, 1), which leaves labelled and unlabelled samples, "
+                f"got {self.label_fraction}."
+            )
         _ = self.protocol
         if self.family == "crest" and self.unlabelled_imbalance_ratio:
             raise ValueError(
@@ -128,20 +132,6 @@ class SemiConfig:
         if 0 < self.unlabelled_imbalance_ratio < 1:
             raise ValueError(f"`unlabelled_imbalance_ratio` must be 0 or >= 1, got {self.unlabelled_imbalance_ratio}.")
         model_numbers(self.model)
-
-    def _check_labelled_share(self) -> None:
-        """The fields of the family "crest", in range or, with another family, at 0 or left at their defaults."""
-        if self.family == "crest":
-            if not 0 < self.label_fraction < 1:
-                raise ValueError(
-                    "`label_fraction` must be in (0, 1), which leaves labelled and unlabelled samples, "
-                    f"got {self.label_fraction}."
-                )
-            return
-        for name in ("n_max", "label_fraction"):
-            value = getattr(self, name)
-            if value not in (0, type(self).__dataclass_fields__[name].default):
-                raise ValueError(f"`{name}` must be 0 with family {self.family!r}, which does not use it, got {value}.")
 
     @property
     def protocol(self) -> Protocol:
@@ -208,14 +198,14 @@ _RANGES = (
 EQUAL_COMPUTE = "fixmatch equal-compute"
 # Table name -> fields that differ from the base. What is left out stays as the base has it, the number of generations
 # of the two CReST methods for one.
-_ALONE = {"generations": 1, "alignment": "none"}
+_ALONE = {"generations": 1, "alignment": "none", "align_selection": False}
 SEMI_METHODS: dict[str, dict[str, Any]] = {
     "supervised": {"learner": "supervised", **_ALONE},
     "pseudo-label": {"learner": "pseudo_label", **_ALONE},
     "mean teacher": {"learner": "mean_teacher", "unlabelled_weight": 50.0, "ramp_up": 0.4, **_ALONE},
     "fixmatch": {"learner": "fixmatch", **_ALONE},
     EQUAL_COMPUTE: {"learner": "fixmatch", **_ALONE},
-    "crest": {"learner": "fixmatch", "alignment": "none"},
+    "crest": {"learner": "fixmatch", "alignment": "none", "align_selection": False},
     "crest+": {"learner": "fixmatch", "alignment": "adaptive"},
 }
 _GAUSSIAN = {

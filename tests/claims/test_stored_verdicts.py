@@ -79,7 +79,7 @@ def test_the_readme_counts_the_stored_verdicts(repository):
         f"{every['inconclusive']} are inconclusive and {every['not judged']} are not judged.",
         f"theory and the definitions stand ({formal['holds']} of {formal.total()}).",
         f"Of the {other.total()} statements about trainings and printed tables {other['holds']} hold;",
-        f"{images.total() - images['not judged']} of {images.total()} such claims could be judged so far: "
-        f"{images['holds']} hold, {images['refuted']} is refuted, {images['inconclusive']} are open.",
+        f"{images.total() - images['not judged']} of the {images.total()} claims on which such runs bear could be "
+        f"judged so far: {images['holds']} hold, {images['refuted']} is refuted, {images['inconclusive']} are open.",
     ):
         assert sentence in text, sentence

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lt_lib import counts, losses, samplers
+from lt_lib import counts, data, losses, samplers
 from lt_lib.data import Dataset, Split, augment
 from lt_lib.models import CosineHead, parameter_groups
 from lt_lib.recipes import METHODS, Objective, RunConfig, build, class_profile, draw_subset, method_config
@@ -374,3 +374,9 @@ def test_a_class_without_a_sample_is_named(tiny):
     train = Split(tiny.train.inputs[:80], tiny.train.targets[:80])
     with pytest.raises(ValueError, match="`dataset` must have a training sample in every class, got none of class 2"):
         draw_subset(BASE, Dataset("tiny", train, tiny.test, 3, tiny.class_names))
+
+
+@pytest.mark.parametrize("order", [[0, 1], np.arange(10) + 5, np.zeros(10, dtype=int)])
+def test_an_order_of_the_subset_names_every_class_once(order):
+    with pytest.raises(ValueError, match="`class_order` must"):
+        draw_subset(RunConfig(dataset="digits", n_max=20), data.load("digits"), order)

@@ -346,7 +346,10 @@ def test_a_failed_write_leaves_the_old_result(tmp_path, monkeypatch):
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("content", ["", '{"config": {', "[]", "{}", '{"config": {"losses": 1}}'])
+REFUSED = '{"config": {"epochs": -1}}'
+
+
+@pytest.mark.parametrize("content", ["", '{"config": {', "[]", "{}", '{"config": {"losses": 1}}', REFUSED])
 def test_a_damaged_result_is_named(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(ValueError, match=r"`folder` must hold a whole result\.json, got .*result\.json"):

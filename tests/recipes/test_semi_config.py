@@ -134,11 +134,6 @@ def test_results_from_before_the_hold_out_keep_their_hash():
         ({"align_selection": True}, "`align_selection` must be False with alignment 'none', .* got True"),
         ({"align_selection": True, "alignment": "running"}, "`align_selection` must be False with alignment 'running'"),
         ({"learner": "supervised", "alignment": "adaptive"}, "`alignment` must be 'none' with .*, got 'adaptive'"),
-        ({**_DARP, "n_max": 123}, "`n_max` must be 0 with family 'darp', which does not use it, got 123"),
-        (
-            {**_DARP, "label_fraction": 0.7},
-            "`label_fraction` must be 0 with family 'darp', which does not use it, got 0.7",
-        ),
         ({"momentum": 0.0}, r"`momentum` must be in \[1e-12, 1\]"),
     ],
 )
@@ -186,3 +181,14 @@ def test_a_method_is_applied_together_with_the_changes():
     both = semi_config("crest+", SemiConfig(), align_selection=True)
     assert (both.alignment, both.align_selection) == ("adaptive", True)
     assert semi_config("fixmatch equal-compute", SemiConfig(generations=3), epochs=5).epochs == 15
+
+
+@pytest.mark.parametrize("method", [name for name in SEMI_METHODS if name != "crest+"])
+def test_every_method_can_be_made_of_a_base_that_aligns_its_selection(method):
+    base = semi_config("crest+", align_selection=True)
+    assert semi_method_name(semi_config(method, base)) == method
+
+
+def test_presets_serve_the_other_families_too():
+    config = semi_preset("gaussian-quick", "fixmatch", **_DARP)
+    assert config.protocol == SemiConfig(**_DARP).protocol
