@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from lt_lib._checks import check_integer, check_known, check_real
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lt_lib.training.loop import leave_after
 
 How = Literal["top", "random"]
 Keep = Literal["rebuild", "accumulate"]
@@ -369,9 +370,7 @@ def run_generations(
         saved = load_checkpoint(folder / _FILE, identity=identity)
         records = [[_unpack_record(item) for item in run] for run in saved["records"]]
         states = saved["states"]
-    if stop_after is not None:
-        check_integer(stop_after, "stop_after", minimum=0)
-    last = generations if stop_after is None else min(stop_after, generations)
+    last = leave_after(generations, stop_after)
     for index in range(len(records[0]), last):
         file = None if folder is None else folder / f"generation{index}.pt"
         tasks = [_task(plan, run, state, index, file) for plan, run, state in zip(plans, records, states, strict=True)]

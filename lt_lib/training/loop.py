@@ -178,9 +178,7 @@ def fit(
     recorded = None
     if execution != "plain":
         recorded = _RecordedEpoch(trained, wrapped, inputs, targets, batch_size, augment, rng, fabric)
-    if stop_after is not None:
-        check_integer(stop_after, "stop_after", minimum=0)
-    last = epochs if stop_after is None else min(epochs, stop_after)
+    last = leave_after(epochs, stop_after)
     with recording([*exams, recorded] if recorded else exams, inputs.device, execution):
         for epoch in epoch_numbers(history.epochs, last, show=progress and fabric.is_global_zero):
             started = time.perf_counter()
@@ -366,6 +364,16 @@ def require_finite(losses: Tensor, order: Tensor, batch_size: int, epoch: int) -
     if len(bad):
         step = int(bad[0])
         raise NonFiniteLossError(epoch, step, order[step * batch_size : (step + 1) * batch_size].tolist())
+
+
+def leave_after(length: int, stop_after: int | None) -> int:
+    """The number of epochs or generations after which a run of `length` is left; all of them if `stop_after` is None.
+
+    Raises:
+        ValueError: `stop_after` is negative.
+        TypeError: it is not a whole number.
+    """
+    return length if stop_after is None else min(length, check_integer(stop_after, "stop_after", minimum=0))
 
 
 def epoch_numbers(first: int, last: int, *, show: bool) -> Iterable[int]:

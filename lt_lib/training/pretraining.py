@@ -31,7 +31,17 @@ from lt_lib._checks import check_integer, check_real
 from lt_lib.training.checkpoint import save_checkpoint
 from lt_lib.training.consistency import cross_entropy
 from lt_lib.training.descent import Descent
-from lt_lib.training.loop import History, Order, epoch_numbers, require_finite, restore, set_rate, shuffled, state_of
+from lt_lib.training.loop import (
+    History,
+    Order,
+    epoch_numbers,
+    leave_after,
+    require_finite,
+    restore,
+    set_rate,
+    shuffled,
+    state_of,
+)
 from lt_lib.training.placement import make_fabric, number_format
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # (stored images, generator) -> images as the network takes them
@@ -399,9 +409,7 @@ def pretrain(
     if checkpoint is not None and Path(checkpoint).exists():
         history = restore(checkpoint, identity, model, optimizer, rng)
     order_at = shuffled(len(images))
-    if stop_after is not None:
-        check_integer(stop_after, "stop_after", minimum=0)
-    last = epochs if stop_after is None else min(epochs, stop_after)
+    last = leave_after(epochs, stop_after)
     for epoch in epoch_numbers(history.epochs, last, show=progress):
         started = time.perf_counter()
         set_rate(optimizer, learning_rate_at(epoch))

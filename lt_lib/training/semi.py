@@ -30,6 +30,7 @@ from lt_lib.training.graphs import Recorded, recording, resolve_execution
 from lt_lib.training.loop import (
     Exam,
     epoch_numbers,
+    leave_after,
     load_optimizer,
     optimizer_state,
     require_finite,
@@ -243,9 +244,7 @@ def fit_semi(
     exams = [
         Exam(name, average.model, *held, fabric, stream.rng, execution) for name, held in (evaluation or {}).items()
     ]
-    if stop_after is not None:
-        check_integer(stop_after, "stop_after", minimum=0)
-    last = epochs if stop_after is None else min(epochs, stop_after)
+    last = leave_after(epochs, stop_after)
     with recording([*exams, recorded] if recorded else exams, pool.device, execution):
         for epoch in epoch_numbers(history.epochs, last, show=progress):
             started = time.perf_counter()

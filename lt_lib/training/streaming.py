@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lt_lib._checks import check_integer
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lt_lib.training.loop import History, NonFiniteLossError, set_rate
+from lt_lib.training.loop import History, NonFiniteLossError, leave_after, set_rate
 from lt_lib.training.placement import make_fabric, number_format
 
 TOP = 5
@@ -193,9 +193,7 @@ def fit_stream(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history = History(**state["history"])
-    if stop_after is not None:
-        check_integer(stop_after, "stop_after", minimum=0)
-    last = epochs if stop_after is None else min(epochs, stop_after)
+    last = leave_after(epochs, stop_after)
     for epoch in range(history.epochs, last):
         started = time.perf_counter()
         loss, batches = loss_at(epoch), []

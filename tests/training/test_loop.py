@@ -371,3 +371,10 @@ def test_the_progress_bar_counts_epochs_of_the_whole_run(tmp_path, samples, monk
     train(model(), samples, epochs=3, checkpoint=tmp_path / "run.pt", stop_after=1)
     train(model(), samples, epochs=3, checkpoint=tmp_path / "run.pt", progress=True)
     assert shown == [(1, 3, {"desc": "epoch", "initial": 1, "total": 3})]
+
+
+@pytest.mark.parametrize("stop_after", [-1, 1.5])
+def test_the_end_of_a_shortened_run_is_a_number_of_epochs(stop_after):
+    with pytest.raises((ValueError, TypeError), match="`stop_after` must be"):
+        loop_module.leave_after(5, stop_after)
+    assert [loop_module.leave_after(5, early) for early in (None, 0, 3, 9)] == [5, 0, 3, 5]
