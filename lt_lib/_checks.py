@@ -69,6 +69,14 @@ def check_fraction(value: Any, argument: str) -> float:
     return check_real(value, argument, minimum=0.0, maximum=1.0)
 
 
+def check_below_one(value: Any, argument: str) -> float:
+    """Return `value` as a float in [0, 1)."""
+    number = check_real(value, argument)
+    if not 0 <= number < 1:
+        raise ValueError(f"`{argument}` must be a number in [0, 1), got {value}.")
+    return number
+
+
 def check_positive(value: Any, argument: str) -> float:
     """Return `value` as a finite float above zero."""
     number = check_real(value, argument)
@@ -85,11 +93,11 @@ def check_counts(class_counts: Any, argument: str = "class_counts", *, allow_emp
         argument: the caller's name for it.
         allow_empty_classes: whether single classes may have no sample.
     """
-    counts = _array(class_counts, argument, "a vector with one entry per class")
+    counts = as_array(class_counts, argument, "a vector with one entry per class")
     if counts.dtype == bool or not (
         np.issubdtype(counts.dtype, np.integer) or np.issubdtype(counts.dtype, np.floating)
     ):
-        raise TypeError(f"`{argument}` must be whole numbers, got an array of {counts.dtype}.")
+        raise TypeError(f"`{argument}` must be whole numbers, got an array of {_number_type(class_counts, counts)}.")
     if counts.ndim != 1 or counts.size == 0:
         raise ValueError(f"`{argument}` must be a vector with one entry per class, got shape {counts.shape}.")
     fractional = ~np.isfinite(counts) | (counts != np.floor(counts))
@@ -111,9 +119,9 @@ def check_counts(class_counts: Any, argument: str = "class_counts", *, allow_emp
 
 def check_permutation(order: Any, argument: str, length: int) -> Counts:
     """Return `order` as an int64 vector that holds each of 0 … length - 1 once."""
-    positions = _array(order, argument, "class indices")
+    positions = as_array(order, argument, "class indices")
     if positions.dtype.kind not in "iu":
-        raise TypeError(f"`{argument}` must be class indices, got an array of {positions.dtype}.")
+        raise TypeError(f"`{argument}` must be class indices, got an array of {_number_type(order, positions)}.")
     if positions.shape != (length,) or not np.array_equal(np.sort(positions), np.arange(length)):
         raise ValueError(f"`{argument}` must hold each of 0 … {length - 1} once, got {positions.tolist()}.")
     return positions.astype(np.int64)
@@ -127,11 +135,11 @@ def check_class_indices(values: Any, argument: str, num_classes: int | None = No
         argument: the caller's name for it.
         num_classes: all of them lie below it; None for no limit.
     """
-    labels = _array(values, argument, "integer class indices")
+    labels = as_array(values, argument, "integer class indices")
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"`{argument}` must be a non-empty vector of class indices, got shape {labels.shape}.")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"`{argument}` must be integer class indices, got {labels.dtype}.")
+        raise TypeError(f"`{argument}` must be integer class indices, got {_number_type(values, labels)}.")
     low, high = int(labels.min()), int(labels.max())
     if num_classes is None and low < 0:
         raise ValueError(f"`{argument}` must be class indices >= 0, got {low}.")
@@ -149,11 +157,11 @@ def check_indices(values: Any, argument: str, size: int | None = None) -> npt.ND
         argument: the caller's name for it.
         size: length of that list; None for no limit on either side.
     """
-    indices = _array(values, argument, "one-dimensional integers")
+    indices = as_array(values, argument, "one-dimensional integers")
     if indices.ndim != 1:
         raise ValueError(f"`{argument}` must be one-dimensional integers, got shape {indices.shape}.")
     if indices.size and indices.dtype.kind not in "iu":
-        raise TypeError(f"`{argument}` must be one-dimensional integers, got {indices.dtype}.")
+        raise TypeError(f"`{argument}` must be one-dimensional integers, got {_number_type(values, indices)}.")
     if size is not None and indices.size and not 0 <= indices.min() <= indices.max() < size:
         raise ValueError(
             f"`{argument}` must lie in 0 … {size - 1}, got values from {indices.min()} to {indices.max()}."
@@ -208,13 +216,34 @@ def check_per_class(
 
 def check_real_array(values: Any, argument: str, *, finite: bool = True) -> np.ndarray:
     """Return numbers of any shape as float64; with `finite`, none of them NaN or infinite."""
-    array = _array(values, argument, "real numbers")
+    array = as_array(values, argument, "real numbers")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"`{argument}` must be real numbers, got {values!r}.")
     array = array.astype(np.float64)
     if finite:
         check_all(np.isfinite(array), argument, "be finite", array)
     return array
+
+
+def check_distributions(values: Any, argument: str) -> npt.NDArray[np.float64]:
+    """Return predicted class distributions, an array or a tensor, as float64 `(samples, classes)`.
+
+    The sums may miss 1 by 1e-2: a softmax in bfloat16 misses it by 3e-3, an alignment on top by 6e-3, logits by more.
+
+    Args:
+        values: one distribution per row; a row or more, two classes or more.
+        argument: the caller's name for it.
+    """
+    table = check_real_array(values, argument)
+    if table.ndim != 2 or len(table) == 0 or table.shape[1] < 2:
+        raise ValueError(f"`{argument}` must have shape (samples >= 1, classes >= 2), got {table.shape}.")
+    sums = table.sum(axis=1)
+    if table.min() < 0 or np.abs(sums - 1).max() > 1e-2:
+        raise ValueError(
+            f"`{argument}` must be >= 0 with rows summing to 1, got minimum {table.min():.3g} and row sums "
+            f"{sums.min():.3g} to {sums.max():.3g}; logits need a softmax first."
+        )
+    return table
 
 
 def check_all(passed: Any, argument: str, condition: str, values: npt.ArrayLike) -> None:
@@ -224,16 +253,36 @@ def check_all(passed: Any, argument: str, condition: str, values: npt.ArrayLike)
         raise ValueError(f"`{argument}` must {condition}, got {np.asarray(values)[wrong].flat[0]:g}.")
 
 
-def _array(values: Any, argument: str, expected: str) -> np.ndarray:
-    """Numbers or a tensor as an array; rows of unequal length, and what NumPy has no type for, are refused by name."""
+def as_array(values: Any, argument: str, expected: str) -> np.ndarray:
+    """Return numbers or a tensor as an array; rows of unequal length are refused by name.
+
+    Of a tensor the values alone count: wherever it lies, whether it requires a gradient, and in bfloat16, which NumPy
+    has no type for and which comes back as float32.
+    """
     try:
-        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+        return np.asarray(_host_tensor(values) if hasattr(values, "detach") else values)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"`{argument}` must be {expected}, got {values!r}.") from error
 
 
+def _host_tensor(values: Any) -> Any:
+    """A tensor on the CPU, without its gradient, of a type that NumPy has."""
+    import torch
+
+    held = values.detach().cpu()
+    lacking = held.is_floating_point() and held.dtype not in (torch.float16, torch.float32, torch.float64)
+    return held.float() if lacking else held
+
+
+def _number_type(values: Any, array: np.ndarray) -> Any:
+    """What the caller gave, not what `as_array` made of it."""
+    return getattr(values, "dtype", array.dtype)
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array of {value.dtype} (use torch.as_tensor(...))"
     return f"a tensor of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
 
 

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from lt_lib._paths import writable_folder
@@ -21,11 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 1 a data set is missing or damaged, a file cannot be read, a loss is no longer finite or a
-        check of a claim broke, 2 wrong use or a package that is not installed.
+        check of a claim broke, 2 wrong use or a package that is not installed, 141 nobody reads the output any more.
     """
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted; and what is left in the buffer has nowhere to go at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("lt_lib"):
             raise
@@ -50,7 +58,14 @@ def _list(options: argparse.Namespace) -> int:
 
 def _get(options: argparse.Namespace) -> int:
     from lt_lib import data
+    from lt_lib.data.image_files import MADE_UP
 
+    if options.name == MADE_UP:
+        print(f"{options.name}: written into {data.write_made_up_images(data.data_root(options.root or None))}")
+        return 0
+    if options.name in data.image_file_names():
+        # Too large, or under terms, to be fetched by a word: the report says what is missing and how to get it.
+        return _check(options)
     if options.name in data.extra_names():
         found = data.load_extra(options.name, root=options.root or None, download=True)
         print(f"{options.name}: {len(found.split)} further samples, {len(found.class_names)} classes")
@@ -139,12 +154,13 @@ def _train_large(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lt-lib", description="Tools of the long-tail companion.")
+    parser.add_argument("--version", action="version", version=f"lt-lib {version('lt-lib')}")
     groups = parser.add_subparsers(required=True, metavar="GROUP")
     group = groups.add_parser("data", help="list, fetch and verify data sets")
     commands = group.add_subparsers(required=True, metavar="COMMAND")
     for name, function, text in (
         ("list", _list, "every data set and whether it is on disk"),
-        ("get", _get, "download a data set if it is missing"),
+        ("get", _get, "download a data set if it is missing, or write the made-up one"),
         ("check", _check, "verify checksums and that every file can be read"),
     ):
         command = commands.add_parser(name, help=text)

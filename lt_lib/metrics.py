@@ -190,7 +190,8 @@ def calibration_bins(probabilities: Any, targets: Any, *, num_bins: int = 15) ->
     """
     confidence, correct, _ = _confidence(probabilities, targets)
     _checks.check_integer(num_bins, "num_bins", minimum=1)
-    index = np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
+    # Compared with the edges themselves: 29/50 * 50 is rounded to below 29. There is no upper edge, so 1 goes last.
+    index = np.searchsorted(np.arange(num_bins) / num_bins, confidence, side="right") - 1
     size = np.bincount(index, minlength=num_bins)
     divisor = np.where(size > 0, size, np.nan)
     accuracy = np.bincount(index, weights=correct, minlength=num_bins) / divisor
@@ -254,8 +255,8 @@ def group_calibration_error(
         {'many': 0.09999999999999998, 'medium': 'n/a', 'few': 0.8}
     """
     n = _checks.check_counts(class_counts)
-    _, _, y = _confidence(probabilities, targets)
-    p = _as_numpy(probabilities)
+    p = _checks.check_distributions(probabilities, "probabilities")
+    _, _, y = _confidence(p, targets)
     if p.shape[1] != len(n):
         raise ValueError(f"`class_counts` must have one entry per class ({p.shape[1]}), got {len(n)}.")
     result: dict[str, GroupValue] = {}
@@ -375,14 +376,6 @@ def paired_interval(differences: npt.ArrayLike, level: float = 0.95) -> PairedIn
     return PairedInterval(mean, float(mean - half_width), float(mean + half_width))
 
 
-def _as_numpy(values: Any) -> npt.NDArray[Any]:
-    # Duck-typed so that NumPy users never load torch; bfloat16 has no NumPy counterpart, hence the detour by float().
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        return np.asarray(values.float() if values.dtype.is_floating_point and values.element_size() < 4 else values)
-    return np.asarray(values)
-
-
 def _whole(name: str, values: npt.ArrayLike) -> Array:
     numbers = _checks.check_real_array(values, name)
     _checks.check_all(numbers == np.floor(numbers), name, "be whole numbers", numbers)
@@ -401,14 +394,7 @@ def _label_pair(
 
 
 def _confidence(probabilities: Any, targets: Any) -> tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    p = _as_numpy(probabilities).astype(np.float64)
-    if p.ndim != 2 or p.shape[1] < 2:
-        raise ValueError(f"`probabilities` must have shape (samples, classes >= 2), got {p.shape}.")
-    if not np.all(p >= 0) or not np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-2):
-        raise ValueError(
-            f"`probabilities` must be >= 0 with rows summing to 1, got minimum {p.min():.3g} and row sums "
-            f"{p.sum(axis=1).min():.3g} to {p.sum(axis=1).max():.3g}; logits need a softmax first."
-        )
+    p = _checks.check_distributions(probabilities, "probabilities")
     y = _checks.check_class_indices(targets, "targets", p.shape[1])
     if len(y) != len(p):
         raise ValueError(f"`targets` must have one entry per row of `probabilities` ({len(p)}), got {len(y)}.")

@@ -234,7 +234,7 @@ def oversample(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike, 
     are drawn.
 
     Args:
-        inputs: samples along the first axis; a bfloat16 tensor, which NumPy has no type for, must be widened first.
+        inputs: samples along the first axis; a bfloat16 tensor, which NumPy has no type for, comes back as float32.
         targets: class indices, shape `(samples,)`.
         seed: seed of the draw, 0 to 2^32 - 1; the global generators are not touched.
 
@@ -354,24 +354,13 @@ def _resample_by_index(sampler: Any, inputs: Tensor | npt.ArrayLike, targets: Te
 
 
 def _paired_arrays(inputs: Tensor | npt.ArrayLike, targets: Tensor | npt.ArrayLike) -> Arrays:
-    x = _input_array(inputs)
+    x = _checks.as_array(inputs, "inputs", "samples along the first axis")
     y = _checks.check_class_indices(targets, "targets")
     if x.ndim == 0 or len(x) != len(y):
         raise ValueError(f"`inputs` must have one row per target ({len(y)}), got shape {x.shape}.")
     if y.min() == y.max():
         raise ValueError(f"`targets` must hold at least two classes, got only class {y.min()}.")
     return x, y
-
-
-def _input_array(inputs: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
-    if not isinstance(inputs, Tensor):
-        return np.asarray(inputs)
-    try:
-        return inputs.detach().cpu().numpy()
-    except TypeError as error:
-        raise TypeError(
-            f"`inputs` must be of a type that NumPy has, got {inputs.dtype}. Convert first, e.g. `inputs.float()`."
-        ) from error
 
 
 def _legacy_seed(seed: int) -> int:

@@ -43,6 +43,10 @@ def test_reals():
     assert type(_checks.check_real(np.float32(0.5), "x")) is float
     assert _checks.check_fraction(1, "x") == 1.0
     assert _checks.check_positive(1e-300, "x") == 1e-300
+    assert _checks.check_below_one(0, "x") == 0.0
+    for wrong in (1.0, -0.1):
+        with pytest.raises(ValueError, match=rf"`x` must be a number in \[0, 1\), got {wrong}"):
+            _checks.check_below_one(wrong, "x")
     for wrong in ("1", True, None, 1j):
         with pytest.raises(TypeError, match="`x` must be a real number, got"):
             _checks.check_real(wrong, "x")
@@ -78,7 +82,7 @@ def test_class_indices_and_positions_come_back_as_int64(values):
         ([[0], [1, 2]], 3, ValueError, r"`y` must be integer class indices, got \[\[0\], \[1, 2\]\]"),
         ([0.0], 3, TypeError, "`y` must be integer class indices, got float64"),
         ([True], 3, TypeError, "`y` must be integer class indices, got bool"),
-        (torch.zeros(1, dtype=torch.bfloat16), 3, TypeError, "`y` must be integer class indices, got tensor"),
+        (torch.zeros(1, dtype=torch.bfloat16), 3, TypeError, "`y` must be integer class indices, got torch.bfloat16"),
         ([0, 3], 3, ValueError, r"`y` must be class indices in \[0, 2\], got 3"),
         ([-1, 2], 3, ValueError, r"`y` must be class indices in \[0, 2\], got -1"),
         ([-1, 9], None, ValueError, "`y` must be class indices >= 0, got -1"),
@@ -147,6 +151,12 @@ def test_permutation():
             "`logits` must be a floating-point tensor, got a tensor of",
         ),
         (torch.ones(1, 2), [0], TypeError, "`targets` must be an int64 tensor of class indices, got list"),
+        (
+            np.ones((1, 2)),
+            torch.tensor([0]),
+            TypeError,
+            r"`logits` must be .*, got a NumPy array of float64 \(use torch",
+        ),
         (torch.ones(1, 2), torch.tensor([0.0]), TypeError, "`targets` must be an int64 tensor .* torch.float32"),
         (
             torch.ones(1, 2),
@@ -180,6 +190,7 @@ def test_logits_and_targets_of_any_batch_shape():
     [
         ([1.0, 2.0], TypeError, "`weight` must be a floating-point tensor, got list"),
         (torch.tensor([1, 2]), TypeError, "`weight` must be a floating-point tensor, got a tensor of torch.int64"),
+        (np.ones(2), TypeError, r"`weight` .*, got a NumPy array of float64 \(use torch.as_tensor\(\.\.\.\)\)"),
         (torch.ones(3), ValueError, r"`weight` must have shape \(2,\), got \(3,\)"),
         (torch.tensor([1.0, -0.5]), ValueError, "`weight` must be finite and at least 0, got values from -0.5 to 1"),
         (torch.tensor([1.0, float("nan")]), ValueError, "`weight` must be finite and at least 0"),
@@ -211,3 +222,38 @@ def test_arrays_of_numbers_are_named_when_they_are_not():
     assert np.isinf(_checks.check_real_array(np.inf, "widths", finite=False))
     with pytest.raises(ValueError, match="`widths` must be > 0, got -2"):
         _checks.check_all(np.array([True, False]), "widths", "be > 0", np.array([1.0, -2.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_of_a_tensor_the_values_alone_count(dtype):
+    values = torch.tensor([0.5, 2.0], dtype=dtype, requires_grad=True)
+    assert _checks.as_array(values, "x", "numbers").tolist() == [0.5, 2.0]
+    assert _checks.check_real_array(values * 2, "x").tolist() == [1.0, 4.0]
+    assert _checks.as_array(torch.ones(1, dtype=torch.float16), "x", "numbers").dtype == np.float16
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_softmax_is_a_distribution_in_any_precision(dtype, classes):
+    logits = 4 * torch.randn(200, classes, generator=torch.Generator().manual_seed(0))
+    table = logits.to(dtype).softmax(dim=1).requires_grad_()
+    found = _checks.check_distributions(table, "p")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, table.detach().double().numpy())
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([[2.0, -1.0]], ValueError, "`p` must be >= 0 with rows summing to 1, got minimum -1 .*logits need a softmax"),
+        ([[0.5, 0.5], [0.7, 0.7]], ValueError, "rows summing to 1, .* row sums 1 to 1.4"),
+        ([[np.nan, 1.0]], ValueError, "`p` must be finite, got nan"),
+        ([0.5, 0.5], ValueError, r"`p` must have shape \(samples >= 1, classes >= 2\), got \(2,\)"),
+        (np.empty((0, 2)), ValueError, r"got \(0, 2\)"),
+        ([[1.0]], ValueError, r"got \(1, 1\)"),
+        ([["a", "b"]], TypeError, "`p` must be real numbers"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(values, error, message):
+    with pytest.raises(error, match=message):
+        _checks.check_distributions(values, "p")

@@ -1,6 +1,8 @@
 import os
 import runpy
+import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -59,6 +61,36 @@ def test_get_downloads_and_counts(capsys, monkeypatch):
     assert out.rstrip().endswith("test samples, 10 classes")
 
 
+def test_get_writes_the_made_up_images(capsys, tmp_path):
+    assert cli.main(["data", "get", "made_up", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"made_up: written into {tmp_path}\n"
+    assert cli.main(["data", "check", "made_up", "--root", str(tmp_path)]) == 0
+
+
+def test_get_of_images_that_no_word_fetches_says_what_is_missing(capsys, tmp_path):
+    assert cli.main(["data", "get", "inaturalist", "--root", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("inaturalist: missing\n")
+    assert "train2018.json" in out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"lt-lib {version('lt-lib')}\n"
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    # As `lt-lib data list | head -1`, with the reading end closed before anything is written.
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "lt_lib", "data", "list"]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -103,6 +135,7 @@ def test_claims_are_printed_and_written(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "refuted" in out
     assert "claims: 1 refuted, 1 holds\n" in out
+    assert "explained: row 4 by notebook 010, row 62 by notebook 010" in out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["claims.csv", "claims.json", "claims.md"]
     assert (tmp_path / "new" / "claims.csv").read_text().splitlines()[1].startswith("4,S0 L66,E,quick,refuted,0.645,")
 

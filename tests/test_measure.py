@@ -71,6 +71,27 @@ def test_wrong_words_are_one_line_before_anything_is_loaded(monkeypatch, tmp_pat
     assert not (tmp_path / "rows.csv").exists()
 
 
+def test_a_draw_that_the_data_cannot_give_is_one_line_that_names_the_preset(tmp_path, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(measure.data, "load", lambda *args, **kwargs: tiny)
+    words = [
+        "--preset",
+        "cifar-small",
+        "--dataset",
+        "digits",
+        "--methods",
+        "ERM",
+        "--seeds",
+        "0",
+        "--set",
+        "n_max=100000",
+    ]
+    assert measure.main([*words, "--out", str(tmp_path / "rows.csv"), "--checkpoints", str(tmp_path)]) == 2
+    assert re.search(
+        r"`n_max` must .* got 100000\. \(Preset cifar-small; --set changes its fields\.\)", capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_data_that_are_not_there_are_looked_for_in_the_given_root(tmp_path, capsys):
     options = ["--preset", "cifar-small", "--dataset", "cifar10", "--out", str(tmp_path / "rows.csv")]
     assert measure.main([*options, "--methods", "ERM", "--seeds", "0", "--set", f"data_root={tmp_path}"]) == 2
@@ -228,7 +249,19 @@ def test_the_command_measures_what_the_table_lacks(tmp_path, tiny, monkeypatch, 
 def test_an_error_inside_a_training_keeps_its_traceback(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, root: tiny)
     monkeypatch.setattr(measure, "measure", lambda *_: len(3))
-    words = ["--preset", "digits-quick", "--dataset", "tiny", "--methods", "ERM", "--seeds", "0"]
+    words = [
+        "--preset",
+        "digits-quick",
+        "--dataset",
+        "tiny",
+        "--methods",
+        "ERM",
+        "--seeds",
+        "0",
+        "--set",
+        "n_max=16",
+        "imbalance_ratio=2",
+    ]
     with pytest.raises(TypeError, match="has no len"):
         measure.main([*words, "--out", str(tmp_path / "out.csv")])
 

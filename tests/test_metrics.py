@@ -147,6 +147,16 @@ def test_confidence_of_one_belongs_to_the_last_bin():
     assert np.isnan(bins.accuracy[:9]).all()
 
 
+@pytest.mark.parametrize("num_bins", [10, 15, 50, 100])
+def test_a_confidence_on_an_edge_belongs_to_the_bin_above(num_bins):
+    lower = [b for b in range(num_bins) if 2 * b >= num_bins]
+    confidence = np.array([b / num_bins for b in lower])
+    bins = metrics.calibration_bins(np.stack([confidence, 1 - confidence], axis=1), [0] * len(lower), num_bins=num_bins)
+    assert np.flatnonzero(bins.counts).tolist() == lower
+    if num_bins in (50, 100):  # the nearest wrong formula must be told apart
+        assert (confidence * num_bins).astype(int).tolist() != lower
+
+
 def test_group_calibration_error_splits_by_true_class():
     probabilities, targets = distributions()
     groups = metrics.group_calibration_error(probabilities, targets, [500, 50, 5], num_bins=7)

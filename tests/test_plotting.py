@@ -354,6 +354,38 @@ def test_digest_notices(table, change):
     assert plotting.data_digest(change(table)) != plotting.data_digest(table)
 
 
+def test_digest_notices_moves_that_leave_the_moments_of_a_column():
+    # The same number of entries, extremes, sum, and sum weighted by place.
+    one, two = (pd.DataFrame({"y": values}) for values in ([0.0, 5, 5, 5, 10], [0.0, 7, 1, 7, 10]))
+    assert plotting.data_digest(one) != plotting.data_digest(two)
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+def test_digest_sees_every_move_of_the_promised_size(rng, digits):
+    table = pd.DataFrame({"y": rng.uniform(-1, 1, size=300)})
+    table.loc[0, "y"], table.loc[1, "y"] = 1.0, -1.0  # the extremes stay where they are
+    digest = plotting.data_digest(table, digits=digits)
+    for row in range(2, 300):
+        moved = table.copy()
+        # Towards the middle, so that the extremes stay.
+        moved.loc[row, "y"] -= np.sign(table.loc[row, "y"]) * 8.1 * 10.0 ** (1 - digits)
+        assert plotting.data_digest(moved, digits=digits) != digest, row
+
+
+def test_digest_of_a_stored_figure_sees_one_mark_moved():
+    folder = _paths.source_tree() / "figures"
+    for path in sorted(folder.glob("*.csv")):
+        provenance, data = plotting.read_figure_data(path)
+        digits = int(provenance["digest_digits"])
+        column = next((name for name in data.columns[::-1] if data[name].dtype.kind == "f" and data[name].any()), None)
+        if digits < 3 or column is None:
+            continue
+        largest, middle = data[column].abs().max(), data.index[data[column].notna()][data[column].notna().sum() // 2]
+        moved = data.copy()
+        moved.loc[middle, column] += (1 if data.loc[middle, column] < 0 else -1) * 0.09 * largest
+        assert plotting.data_digest(moved, digits=digits) != plotting.data_digest(data, digits=digits), path.name
+
+
 def test_digest_ignores_the_index(table):
     assert plotting.data_digest(table.set_index(np.arange(4) + 7)) == plotting.data_digest(table)
 

@@ -1,9 +1,11 @@
-"""`references.bib` and the places that cite it agree."""
+"""`references.bib`, the citation file, and the places that cite agree; and what README shows in Python runs."""
 
 import json
 import re
 from collections import Counter
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 _ENTRY = re.compile(r"^@(\w+)\{([^,\s]+),\n(.*?)^\}", flags=re.DOTALL | re.MULTILINE)
@@ -75,3 +77,22 @@ def test_readme_has_a_row_for_every_notebook():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert readme.count(f"| [{path.name[:3]}](notebooks/{path.name})") == 1
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("[1. 0. 0.]\n0.")
+
+
+def test_the_citation_file_names_the_papers_behind_the_notes():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    bibliography = (ROOT / "references.bib").read_text(encoding="utf-8").replace("{CReST}", "CReST")
+    assert len(citation["references"]) == 4
+    for paper in citation["references"]:
+        entry = bibliography[bibliography.index(f"{{{paper['title']}}}") :].partition("\n}")[0]
+        assert f"year      = {{{paper['year']}}}" in entry
+        assert all(author["family-names"] in entry for author in paper["authors"])

@@ -358,5 +358,13 @@ def test_resampling_input_errors(resample):
     for seed in (-1, 2**32):
         with pytest.raises(ValueError, match=rf"`seed` must be an integer in \[0, 4294967295\], got {seed}"):
             resample(np.zeros((4, 2)), [0, 0, 1, 1], seed=seed)
-    with pytest.raises(TypeError, match=r"`inputs` must be of a type that NumPy has, got torch.bfloat16. .*float\(\)"):
-        resample(torch.zeros(4, 2, dtype=torch.bfloat16), [0, 0, 1, 1], seed=0)
+
+
+@pytest.mark.parametrize("resample", [samplers.oversample, samplers.undersample, samplers.smote])
+@pytest.mark.parametrize(("dtype", "comes_back"), [("bfloat16", "float32"), ("float16", "float16")])
+def test_half_precision_comes_back_in_a_type_that_numpy_has(resample, dtype, comes_back):
+    inputs = torch.arange(10.0).reshape(5, 2).to(getattr(torch, dtype)).requires_grad_()
+    found, _ = resample(inputs, [0, 0, 0, 1, 1], seed=0, **({"k_neighbors": 1} if resample is samplers.smote else {}))
+    assert found.dtype == comes_back
+    if resample is samplers.oversample:
+        assert found[:5].tolist() == inputs.tolist()

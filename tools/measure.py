@@ -51,7 +51,13 @@ def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[str, recipes.Run
         if name in changes:
             raise ValueError(f"`set` must leave `{name}` to {option}, got {name}={changes[name]}.")
     planned = plan(arguments.preset, arguments.methods, arguments.seeds, dataset=arguments.dataset, **changes)
-    return planned, data.load(arguments.dataset, root=changes.get("data_root") or None)
+    dataset = data.load(arguments.dataset, root=changes.get("data_root") or None)
+    for _, config in planned:
+        try:
+            recipes.draw_subset(config, dataset)
+        except ValueError as error:
+            raise ValueError(f"{error} (Preset {arguments.preset}; --set changes its fields.)") from error
+    return planned, dataset
 
 
 def plan(

@@ -11,11 +11,12 @@ from lt_lib._cores import available_cores
 from lt_lib.batch import driver, kubernetes, reports, tables
 from lt_lib.batch.devices import place_workers, visible_gpus
 from lt_lib.batch.doctor import examine
+from lt_lib.batch.earlier import compare_with_earlier
 from lt_lib.batch.engines import Engine, EngineError, ProcessEngine
 from lt_lib.batch.grid import Grid, load_grid
 from lt_lib.batch.object_place import open_place
 from lt_lib.batch.outcomes import FAILURES, in_words
-from lt_lib.batch.place import Place, storage_problem
+from lt_lib.batch.place import DamagedPin, Place, storage_problem
 from lt_lib.batch.plan import Plan, make_plan, plan_content
 from lt_lib.batch.slurm import SlurmEngine, array_script
 from lt_lib.batch.states import RunState, run_name, survey
@@ -88,7 +89,7 @@ def add_commands(groups: Any) -> None:
         ("status", _status, "what is done, runs, failed and why"),
         ("failures", _failures, "every failed run with its attempts and logs"),
         ("retry", _retry, "let failed runs run again with the next batch"),
-        ("verify", _verify, "compare every published file with its digest"),
+        ("verify", _verify, "compare every published file, and the sources that runs execute, with their digests"),
         ("collect", _collect, "one table of all results"),
         ("doctor", _doctor, "look at everything that a batch needs"),
     ):
@@ -102,7 +103,9 @@ def add_commands(groups: Any) -> None:
             command.add_argument("--id", nargs="+", default=[], metavar="RUN", help="these runs only")
             command.add_argument("--kind", help=f"only runs that failed so: {', '.join(FAILURES)}")
         if name == "verify":
-            command.add_argument("--quarantine", action="store_true", help="move damaged runs away, to run again")
+            command.add_argument(
+                "--quarantine", action="store_true", help="move damaged runs and sources away, to be made again"
+            )
         if name == "collect":
             command.add_argument("-o", "--output", type=Path, required=True, help="FILE.parquet or FILE.csv")
             command.add_argument("--grid", nargs="+", default=[], metavar="NAME", help="these grids only")
@@ -147,12 +150,15 @@ def _batch(options: argparse.Namespace) -> int:
             "edited since. A script that names the state must be made again."
         )
     if options.dry_run:
-        return _dry_run(plan, place, options.workers)
+        return _dry_run(plan, place, _at_once(options, grid))
     if options.emit:
         return _print_script(options, plan)
     if options.scheduler == "k8s":
         return _print_manifest(options, grid)
     make_engine = _engine_maker(options, grid)
+    left_out = compare_with_earlier(plan, place, join=options.join)
+    if left_out:
+        _say(left_out)
     summary = driver.run_batch(plan, place, make_engine, join=options.join, say=_say)
     reports.write_reports(place, plan_content(plan))
     parts = [f"{len(summary.done)} done", f"{len(summary.cached)} were done before"]
@@ -176,12 +182,11 @@ def _check_choice(options: argparse.Namespace) -> None:
                 f"`--{option}` must be given with --scheduler {' or '.join(where)}, got {options.scheduler!r}."
             )
     if chosen == "an address":
-        from lt_lib.batch.dask_engine import check_address
+        from lt_lib.batch.dask_engine import check_address, scheduler_address
 
         if options.workers is not None:
             raise ValueError("`--workers` must not be given with the address of a scheduler, which has its workers.")
-        if not Path(options.scheduler).is_file():
-            check_address(options.scheduler)
+        check_address(scheduler_address(options.scheduler))
     if chosen == "sequential" and options.workers not in (None, 1):
         raise ValueError(f"`--workers` must be 1 with --scheduler sequential, got {options.workers}.")
     if chosen == "slurm":
@@ -202,10 +207,7 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
     if chosen not in ("local", "sequential"):
         timeout = {} if options.worker_timeout is None else {"worker_timeout": options.worker_timeout}
         return lambda: dask_engine.remote_engine(chosen, **timeout)
-    workers = 1 if chosen == "sequential" else options.workers
-    fitting = max(1, available_cores() // grid.resources.cpus)
-    gpus = visible_gpus() if grid.resources.gpus else []
-    devices, message = place_workers(gpus, grid.resources.gpus, workers, fitting)
+    devices, message = _own_workers(options, grid)
 
     def start() -> Engine:
         if message:
@@ -213,6 +215,21 @@ def _engine_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engin
         return ProcessEngine(1, devices) if chosen == "sequential" else dask_engine.local_engine(devices)
 
     return start
+
+
+def _own_workers(options: argparse.Namespace, grid: Grid) -> tuple[list[str], str]:
+    """The workers on this machine, see `place_workers`."""
+    workers = 1 if options.scheduler == "sequential" else options.workers
+    fitting = max(1, available_cores() // grid.resources.cpus)
+    gpus = visible_gpus() if grid.resources.gpus else []
+    return place_workers(gpus, grid.resources.gpus, workers, fitting)
+
+
+def _at_once(options: argparse.Namespace, grid: Grid) -> int | None:
+    """How many runs go on at once; None where that is known only to a scheduler, which a dry run does not ask."""
+    if options.scheduler in ("local", "sequential"):
+        return len(_own_workers(options, grid)[0])
+    return int(options.workers) if options.scheduler in ("slurm", "k8s") else None
 
 
 def _slurm_maker(options: argparse.Namespace, grid: Grid) -> Callable[[], Engine]:
@@ -275,10 +292,10 @@ def _dry_run(plan: Plan, place: Place, workers: int | None) -> int:
     seconds = sorted(state.manifest["seconds"] for state in done)
     each = seconds[len(seconds) // 2] if seconds else grid.estimate
     if rest and each:
-        count = workers or max(1, available_cores() // grid.resources.cpus)
+        count = min(workers or 1, rest)
         source = "as measured" if seconds else "as the grid says"
-        total = rest * each / min(count, rest)
-        print(f"expected: {in_words(each)} per run, {source}; {in_words(total)} with {count} at once")
+        ending = f"with {count} at once" if workers else "of work, divided by the workers of the scheduler"
+        print(f"expected: {in_words(each)} per run, {source}; {in_words(rest * each / count)} {ending}")
     return driver.DONE
 
 
@@ -328,7 +345,22 @@ def _verify(options: argparse.Namespace) -> int:
             if options.quarantine:
                 print(f"  moved to {place.quarantine(run, str(error))}")
     print(f"{len(place.published())} published runs are there, {len(damaged)} damaged were found")
-    return driver.INCOMPLETE if damaged else driver.DONE
+    pins = _damaged_pins(place, move=options.quarantine)
+    return driver.INCOMPLETE if damaged or pins else driver.DONE
+
+
+def _damaged_pins(place: Place, *, move: bool) -> int:
+    """Name the pins that are not whole; the next batch that needs one writes it anew, moved away or not."""
+    found = 0
+    for pin in place.pins():
+        try:
+            place.check_pin(pin)
+        except DamagedPin as error:
+            found += 1
+            print(error)
+            if move:
+                print(f"  moved to {place.quarantine_pin(pin, str(error))}")
+    return found
 
 
 def _collect(options: argparse.Namespace) -> int:

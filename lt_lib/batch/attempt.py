@@ -17,7 +17,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _MEMORY_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 # Seconds between the moment a run is told to end and the moment this process ends without waiting for it any longer.
 _GRACE = 20.0
-_RELEASE_SECONDS = 5.0
+_PART_SECONDS = 5.0
 # How often memory is measured, and the place is asked whether the batch goes on.
 _MEASURE_SECONDS = _ASK_SECONDS = 1.0
 # Characters of a message that are kept of its beginning and of its end: an error may print a whole array.
@@ -60,19 +61,33 @@ def main() -> None:
     os.dup2(2, 1)
     adopt_orphans()
     leave_out_unneeded()
+
+    def answer(report: Mapping[str, Any]) -> None:
+        text = json.dumps(_with_short_message(report))
+        if files:
+            write_whole(files[1], text)
+        else:
+            os.write(answers, f"{text}\n".encode())
+
     try:
-        report = _attempt(task, watch_parent=not files)
+        report = _attempt(task, answer, watch_parent=not files)
     except Exception as error:
-        if not storage_problem(error):
-            raise
-        report = {"kind": "storage", "message": str(error)}
-    report = _with_short_message(report)
-    if files:
-        write_whole(files[1], json.dumps(report))
-    else:
-        os.write(answers, (json.dumps(report) + "\n").encode())
+        # Nobody may read standard error, which is the attempt's log by now, or nothing; nor may it take any more.
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+        report = _storage(error) if storage_problem(error) else _own_fault(error)
+    answer(report)
     # Without waiting for threads: everything that matters is on disk.
     os._exit(0)
+
+
+def _storage(error: Exception) -> dict[str, Any]:
+    return {"kind": "storage", "message": str(error)}
+
+
+def _own_fault(error: Exception) -> dict[str, Any]:
+    """What to report of an error that neither the notebook nor the place explains."""
+    return {"kind": "attempt-error", "message": f"{type(error).__name__}: {error}"}
 
 
 class Guard:
@@ -82,13 +97,23 @@ class Guard:
         place: the place.
         claim: the claim to keep alive.
         session: the driver, which may ask for an end.
-        seconds: time limit of the attempt, None for no limit.
+        seconds: time limit of the notebook, None for no limit.
+        answer: takes the report, should the attempt have to end before it can give its own.
     """
 
-    def __init__(self, place: Place, claim: Claim, session: str, seconds: float | None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        claim: Claim,
+        session: str,
+        seconds: float | None,
+        answer: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self.reason: tuple[str, str] | None = None
         self.peak_memory = 0
-        self._claim, self._renewed = claim, time.monotonic()
+        self._claim, self._renewed, self._answer = claim, time.monotonic(), answer
+        # Taken again by a signal's handler, which runs in the thread that may hold it.
+        self._deciding = threading.RLock()
         self._stop_mark = place.stop_mark(session)
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds if seconds else math.inf
@@ -105,8 +130,20 @@ class Guard:
 
     def trip(self, kind: str, message: str) -> None:
         """Tell the run to end. The first reason stays."""
-        if self.reason is None:
-            self.reason = (kind, message)
+        with self._deciding:
+            if self.reason is None:
+                self.reason = (kind, message)
+
+    def disarm(self, *, succeeded: bool) -> None:
+        """The notebook has ended, so its time limit holds no longer; whatever else ends an attempt still does.
+
+        Args:
+            succeeded: the result is good, and a limit that was met in the very last moment is forgotten.
+        """
+        with self._deciding:
+            self._deadline = math.inf
+            if succeeded and self.reason is not None and self.reason[0] == "timeout":
+                self.reason = None
 
     def measure(self) -> None:
         """Note how much memory everything below this process occupies now, in bytes."""
@@ -119,7 +156,7 @@ class Guard:
         self.peak_memory = max(self.peak_memory, total)
 
     def finish(self) -> None:
-        """Stop watching: the notebook has ended."""
+        """Stop watching: the attempt has ended."""
         self._finished.set()
 
     def _wait_for_parent(self) -> None:
@@ -133,21 +170,30 @@ class Guard:
         measured, tripped = time.monotonic(), None
         while not self._finished.wait(0.2):
             now = time.monotonic()
-            if now > self._deadline:
-                self.trip("timeout", f"stopped after {self._seconds:g} s")
+            with self._deciding:
+                if now > self._deadline:
+                    self.trip("timeout", f"stopped after {self._seconds:g} s")
             if now - measured > _MEASURE_SECONDS:
                 measured = now
                 self.measure()
-            if self.reason is not None:
+            if self.reason is None:
+                tripped = None
+            else:
                 tripped = tripped or now
                 with contextlib.suppress(Exception):
                     end_descendants()
                 if now - tripped > _GRACE:
                     # In a thread: a place that does not answer must not hold up the end.
-                    release = threading.Thread(target=self._claim.release, daemon=True)
-                    release.start()
-                    release.join(_RELEASE_SECONDS)
+                    parting = threading.Thread(target=self._part, args=self.reason, daemon=True)
+                    parting.start()
+                    parting.join(_PART_SECONDS)
                     os._exit(3)
+
+    def _part(self, kind: str, message: str) -> None:
+        """Say why the attempt ends here and now, and give the claim back."""
+        with contextlib.suppress(Exception):
+            self._answer({"kind": kind, "message": f"{message}; the attempt did not end within {_GRACE:g} s of it"})
+        self._claim.release()
 
     def _ask_the_place(self) -> None:
         beat = time.monotonic()
@@ -176,12 +222,14 @@ class Guard:
             self.trip("interrupted", "another process took the run over")
 
 
-def _attempt(task: Mapping[str, Any], *, watch_parent: bool) -> dict[str, Any]:
+def _attempt(
+    task: Mapping[str, Any], answer: Callable[[Mapping[str, Any]], None], *, watch_parent: bool
+) -> dict[str, Any]:
     place, run = open_place(task["place"]), task["run"]
     claim = place.claim(run, task["session"])
     if claim is None:
         return {"kind": "busy"}
-    guard = Guard(place, claim, task["session"], task["run_timeout"])
+    guard = Guard(place, claim, task["session"], task["run_timeout"], answer)
     signal.signal(signal.SIGTERM, lambda *_: guard.trip("interrupted", "the attempt was told to stop"))
     guard.start(watch_parent=watch_parent)
     try:
@@ -219,6 +267,7 @@ def _execute(task: Mapping[str, Any], place: Place, guard: Guard) -> dict[str, A
     os.chdir(folder)
     kernel = _Kernel(folder, note)
     outcome = _run_notebook(task, place, guard, folder, kernel)
+    guard.disarm(succeeded=outcome["kind"] == "done")
     seconds = time.time() - started
     left = descendants()
     end_descendants()
@@ -235,8 +284,7 @@ def _execute(task: Mapping[str, Any], place: Place, guard: Guard) -> dict[str, A
     if outcome["kind"] == "done":
         outcome = _publish(task, place, folder, outcome, started)
     if outcome["kind"] != "done":
-        with contextlib.suppress(OSError):
-            place.note_outcome(folder, outcome)
+        outcome = _note(place, folder, outcome)
     return {**outcome, "attempt": folder.name, "folder": str(folder)}
 
 
@@ -377,12 +425,41 @@ def _reached(path: str) -> int:
 def _publish(
     task: Mapping[str, Any], place: Place, folder: Path, outcome: dict[str, Any], started: float
 ) -> dict[str, Any]:
-    (folder / "attempt.json").unlink()
+    """Make the attempt's folder the published run; what keeps it from that is the outcome, and the folder stays."""
+    try:
+        (folder / "attempt.json").unlink()
+        manifest = _manifest(task, place, folder, outcome, started)
+        write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        first = place.publish(task["run"], folder)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            (folder / "manifest.json").unlink(missing_ok=True)
+        # The result is there and was found good: to train again would meet the same error of the place.
+        place_fails = isinstance(error, OSError) or storage_problem(error)
+        return {**outcome, **(_storage(error) if place_fails else _own_fault(error))}
+    # The run is published, whatever is left lying about.
+    with contextlib.suppress(Exception):
+        place.drop_attempts(task["run"])
+    return outcome if first else {**outcome, "duplicate": True}
+
+
+def _note(place: Place, folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Write down how the attempt ended. Where that cannot be done, the place is at fault, whatever the end was."""
+    try:
+        place.note_outcome(folder, outcome)
+    except OSError as error:
+        return outcome if outcome["kind"] == "storage" else {**outcome, **_storage(error)}
+    return outcome
+
+
+def _manifest(
+    task: Mapping[str, Any], place: Place, folder: Path, outcome: Mapping[str, Any], started: float
+) -> dict[str, Any]:
     earlier = [
         {key: value for key, value in past.items() if key in ("kind", "message", "seconds")}
         for past in place.outcomes(task["run"])
     ]
-    manifest = manifest_of(
+    return manifest_of(
         folder,
         run=task["run"],
         digest=task["digest"],
@@ -396,16 +473,6 @@ def _publish(
         earlier_attempts=earlier,
         provenance=_provenance(task),
     )
-    try:
-        write_whole(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        first = place.publish(task["run"], folder)
-    except Exception as error:
-        (folder / "manifest.json").unlink(missing_ok=True)
-        if storage_problem(error):
-            return {**outcome, "kind": "storage", "message": str(error)}
-        raise
-    place.drop_attempts(task["run"])
-    return outcome if first else {**outcome, "duplicate": True}
 
 
 def _environment(task: Mapping[str, Any], place: Place) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import itertools
+import json
 import math
 import os
 import time
@@ -171,23 +172,40 @@ def remote_engine(address: str, *, worker_timeout: float = 60.0) -> DaskEngine:
     Raises:
         ValueError: the address leaves this machine without encryption, since whoever reaches a scheduler can run code
             on it; or it is encrypted and no certificates are set.
-        EngineError: nothing answers there.
+        EngineError: nothing answers there, or the file is none that a scheduler wrote.
     """
-    if not Path(address).is_file():
-        check_address(address)
+    reached = scheduler_address(address)
+    check_address(reached)
     distributed = _distributed()
+    check_address(reached, certificates=True)
+    where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
     try:
-        if Path(address).is_file():
-            import json
-
-            check_address(str(json.loads(Path(address).read_text())["address"]), certificates=True)
-            client = distributed.Client(scheduler_file=address, timeout=15, set_as_default=False)
-        else:
-            check_address(address, certificates=True)
-            client = distributed.Client(address, timeout=15, set_as_default=False)
-    except (OSError, TimeoutError, KeyError) as error:
+        client = distributed.Client(**where, timeout=15, set_as_default=False)
+    except (OSError, TimeoutError) as error:
         raise EngineError(f"No scheduler answers at {address}: {error}") from error
     return DaskEngine(client, worker_timeout=worker_timeout)
+
+
+def scheduler_address(given: str) -> str:
+    """The address of a scheduler, which may be in a scheduler file.
+
+    Args:
+        given: the address, or the path of the file.
+
+    Raises:
+        EngineError: there is a file, but no scheduler wrote it, or has written it yet.
+    """
+    if not Path(given).is_file():
+        return given
+    try:
+        content = json.loads(Path(given).read_bytes())
+        reason = "it holds no `address`"
+    except (OSError, ValueError) as error:
+        content, reason = None, str(error)
+    address = content.get("address") if isinstance(content, dict) else None
+    if not isinstance(address, str):
+        raise EngineError(f"`scheduler` must be a file that a Dask scheduler wrote, got {given!r}: {reason}.")
+    return address
 
 
 def check_address(address: str, *, certificates: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -50,14 +49,18 @@ def examine(place: Place | None = None) -> Iterator[tuple[str, bool, str]]:
 
 
 def _examine_place(place: Place) -> Iterator[tuple[str, bool, str]]:
+    refused = [(where, problem) for where, problem in place.probes() if problem]
+    for where, problem in refused:
+        yield "place", False, f"{where} cannot be written: {problem}"
+    if not refused:
+        yield "place", True, f"{place.location} can be written"
     folder = place.folder
     while not folder.exists():
         folder = folder.parent
-    writable = os.access(folder, os.W_OK)
-    yield "place", writable, f"{place.folder} " + ("can be written" if writable else "cannot be written")
     free = shutil.disk_usage(folder).free / 1e9
     yield "disk", free > 1, f"{free:.1f} GB free"
-    if place.is_open:
+    # A store that refused the probe would refuse this with an error.
+    if not refused and place.is_open:
         dead = [name for name in place.claims() if not (place.holder(name) or {"alive": True})["alive"]]
         yield "claims", True, f"{len(dead)} of processes that are gone, the next batch takes them over"
 

@@ -9,21 +9,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lt_lib._paths import source_tree
 from lt_lib.batch.engines import Engine, EngineError
 from lt_lib.batch.grid import FILLED
-from lt_lib.batch.outcomes import describe, final_failure, in_words
-from lt_lib.batch.place import HEARTBEAT, Claim, Place
+from lt_lib.batch.outcomes import FAILURES, describe, final_failure, in_words
+from lt_lib.batch.place import HEARTBEAT, Claim, DamagedRun, Place, storage_problem
 from lt_lib.batch.plan import PACKAGE, Plan, Run, plan_content, plan_text, write_pin
 from lt_lib.batch.states import run_name, survey
 
 DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
-# Seconds before the next try when somebody else works on a run, and after a kernel that did not start (times tries).
-_BUSY_PAUSE, _START_PAUSE = 0.5, 1.0
+# Seconds before the next look at a run that somebody else works on, and the most that they become by doubling.
+_BUSY_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# Seconds before the next try after a kernel that did not start, and for one turn of the driver.
+_START_PAUSE, _TURN = 1.0, 0.2
 # Seconds without a line after which the driver says that it still works.
 _QUIET = 300.0
 
@@ -132,7 +135,11 @@ class _Drive:
         self.pending: deque[str] = deque()
         self.waiting: list[tuple[float, str]] = []
         self.in_flight: set[str] = set()
+        # How often a run was lost in ways that its outcomes in the place do not count.
         self.losses: dict[str, int] = {}
+        # Last reports of runs that were lost too often, while the place cannot be told since somebody holds the run.
+        self.condemned: dict[str, Mapping[str, Any]] = {}
+        self.pauses: dict[str, float] = {}
         self.signals: list[int] = []
         self.stopping = False
 
@@ -183,7 +190,10 @@ class _Drive:
                 if time.monotonic() - self._said > _QUIET:
                     waiting = len(self.pending) + len(self.waiting)
                     self.say(f"{self._settled()} {len(self.in_flight)} in work, {waiting} waiting{self._left()}")
-                for run, report in engine.collect(0.2):
+                if not self.in_flight:
+                    time.sleep(_TURN)  # all that is left waits, and an engine without attempts may answer at once
+                    continue
+                for run, report in engine.collect(_TURN):
                     self.in_flight.discard(run)
                     self._settle(run, report)
         except EngineError as error:
@@ -204,60 +214,137 @@ class _Drive:
                 self.claim.beat()
 
     def _submit(self, engine: Engine, provenance: Mapping[str, Any]) -> None:
-        # Asked in every turn, also where nothing waits or may start: only so the engine sees that all workers are gone.
-        slots = engine.slots
         now = time.monotonic()
         ready = [run for moment, run in self.waiting if moment <= now]
         self.waiting = [(moment, run) for moment, run in self.waiting if moment > now]
         self.pending.extend(ready)
-        while self.pending and len(self.in_flight) < slots and not self.stopping:
+        # The slots are asked for in every turn, also where nothing waits or may start: only so the engine sees that all
+        # workers are gone.
+        while len(self.in_flight) < engine.slots and self.pending and not self.stopping:
             run = self.pending.popleft()
-            self.in_flight.add(run)
-            engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, provenance))
+            if self._is_held(run):
+                self._wait(run)
+            elif run in self.condemned:
+                self._condemn(run, self.condemned.pop(run))
+            else:
+                self.in_flight.add(run)
+                engine.submit(make_task(self.plan, self.runs[run], self.place, self.session, provenance))
+
+    def _is_held(self, run: str) -> bool:
+        """Whether somebody works on a run, so that an attempt, a job of Slurm perhaps, would only find that out."""
+        holder = None
+        # Where the place does not answer, the attempt says so.
+        with suppress(Exception):
+            holder = self.place.holder(run)
+        return bool(holder and holder["alive"])
+
+    def _wait(self, run: str) -> None:
+        """Look at a run again later, and each time after twice as long, since a training may take days."""
+        pause = self.pauses.get(run, _BUSY_PAUSE)
+        self.pauses[run] = min(2 * pause, _LONGEST_PAUSE)
+        self.waiting.append((time.monotonic() + pause, run))
 
     def _settle(self, run: str, report: Mapping[str, Any]) -> None:
         kind = report["kind"]
+        if kind == "busy":
+            if report.get("message"):
+                self.say(f"later: {self._name(run)}: {report['message']}")
+            self._wait(run)
+            return
+        self.pauses.pop(run, None)
         if kind == "done":
             self.summary.done[run] = report.get("seconds", 0.0)
             elsewhere = report.get("cached") or report.get("duplicate")
             self._progress("done", run, "by another batch" if elsewhere else f"in {report.get('seconds', 0.0):.1f} s")
-        elif kind == "busy":
-            self.waiting.append((time.monotonic() + _BUSY_PAUSE, run))
         elif kind == "storage":
             self.pending.append(run)
             if not self.stopping:
                 self._stop(describe(report), STORAGE)
-        elif kind == "interrupted":
-            # Slurm's time limit, or a preemption. Without a checkpoint that the next attempt finds, wherever it runs,
-            # the run would meet it again and again.
-            self.losses[run] = self.losses.get(run, 0) + 1
-            has_checkpoint = any(parameter.name == "checkpoint" for parameter in self.plan.grid.notebook.parameters)
-            goes_on = has_checkpoint and self.place.shares_work
-            if goes_on or self.losses[run] < self.plan.grid.limits.attempts or self.signals:
-                self.pending.append(run)
-            else:
-                self._settle_failure(run, {**report, "final": True})
+        elif kind == "interrupted" and (self._goes_on() or self.signals):
+            self.pending.append(run)
         else:
             self._settle_failure(run, report)
 
+    def _goes_on(self) -> bool:
+        """Whether the next attempt, wherever it runs, goes on where an interrupted one was.
+
+        Otherwise Slurm's time limit, or a preemption, costs a try: the run would meet it again and again.
+        """
+        has_checkpoint = any(parameter.name == "checkpoint" for parameter in self.plan.grid.notebook.parameters)
+        return has_checkpoint and self.place.shares_work
+
     def _settle_failure(self, run: str, report: Mapping[str, Any]) -> None:
-        limits = self.plan.grid.limits
-        lost = report["kind"] == "worker-lost" and not report.get("final")
-        self.losses[run] = self.losses.get(run, 0) + lost
+        attempts = self.plan.grid.limits.attempts
         failure: Mapping[str, Any] | None = report if report.get("final") else None
-        failure = failure or final_failure(self.place.outcomes(run), limits.attempts)
-        if failure is None and self.losses[run] >= limits.attempts:
-            failure = report
         if failure is None:
+            noted = report.get("attempt") and report["kind"] in FAILURES
+            self.losses[run] = self.losses.get(run, 0) + (not noted)
+            failure = final_failure(self.place.outcomes(run), attempts)
+        if failure is not None:
+            self._fail(run, failure)
+        elif self.losses[run] >= attempts:
+            self._condemn(run, report)
+        else:
             self.say(f"again: {self._name(run)}: {describe(report)}")
             pause = _START_PAUSE if report["kind"] == "kernel-start" else 0.0
             self.waiting.append((time.monotonic() + pause, run))
-            return
+
+    def _condemn(self, run: str, report: Mapping[str, Any]) -> None:
+        """End a run that was lost too often: the place is told first, for only what it knows is true later."""
+        try:
+            verdict = self._write_losses(run, report)
+        except Exception as error:
+            if not isinstance(error, OSError) and not storage_problem(error):
+                raise
+            verdict = {"kind": "storage", "message": str(error)}
+        if verdict is None:
+            self.condemned[run] = report
+            self._wait(run)
+        elif verdict["kind"] in FAILURES:
+            self._fail(run, verdict)
+        else:
+            self._settle(run, verdict)
+
+    def _write_losses(self, run: str, report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Note the attempts that could not do so themselves, so that the place counts as many as we do.
+
+        Returns:
+            How the run ends by the word of the place; None if somebody seems to hold it.
+        """
+        claim = self.place.claim(run, self.session)
+        if claim is None:
+            return None
+        try:
+            with suppress(DamagedRun):
+                if self.place.manifest(run, self.runs[run].digest) is not None:
+                    return {"kind": "done", "cached": True}  # only the word of it was lost
+            message = report.get("message", "") if report["kind"] == "worker-lost" else describe(report)
+            loss = {"kind": "worker-lost", "message": message}
+            unsettled = [path for path in self.place.attempts(run) if not (path / "outcome.json").exists()]
+            self.place.close_abandoned(run, self.session)
+            for path in unsettled[-1:]:
+                self.place.note_outcome(path, loss)  # the report knows more than that the process vanished
+            attempts = self.plan.grid.limits.attempts
+            uncounted = self._uncounted(run)
+            for _ in range(attempts):
+                if final_failure(self.place.outcomes(run), attempts) is None:
+                    self.place.note_outcome(uncounted.pop() if uncounted else self.place.new_attempt(run), loss)
+            return final_failure(self.place.outcomes(run), attempts)
+        finally:
+            claim.release()
+
+    def _uncounted(self, run: str) -> list[Path]:
+        """Attempts that left a note of their end, but one that costs a run nothing; the newest last."""
+        past = [past for past in self.place.outcomes(run) if past["kind"] not in FAILURES and not past.get("forgotten")]
+        return [self.place.folder / "attempts" / run / outcome["attempt"] for outcome in past]
+
+    def _fail(self, run: str, failure: Mapping[str, Any]) -> None:
+        limit = self.plan.grid.limits.max_failures
         self.summary.failed[run] = describe(failure)
         self._progress("FAILED", run, describe(failure))
         if failure.get("attempt"):
             self.say(f"  see {self.place.folder / 'attempts' / run / failure['attempt']}")
-        if len(self.summary.failed) >= limits.max_failures and not self.stopping:
+        if len(self.summary.failed) >= limit and not self.stopping:
             self._stop(f"{len(self.summary.failed)} runs failed, the limit of this grid", INCOMPLETE)
 
     def _stop(self, message: str, code: int) -> None:

@@ -161,7 +161,8 @@ def _load_yaml(path: Path, text: str) -> dict[str, Any]:
         raise ModuleNotFoundError("Grids need the extra `batch`: pip install 'lt-lib[batch]'.") from error
     try:
         content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    # A date that no calendar has is an error of the library that reads dates.
+    except (YAMLError, ValueError) as error:
         raise GridError(path, [f"no valid YAML 1.2: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise GridError(path, [f"the file must hold a mapping with the keys {', '.join(KEYS)}"])
@@ -376,7 +377,8 @@ class _Reader:
                 self._check("axes: ", axis, value, known)
             axes.append(_Axis([{axis: value} for value in values]))
         for axis in axes:
-            if len({canonical_json(value) for value in axis.values if _is_plain(value)}) < len(axis.values):
+            plain = [canonical_json(value) for value in axis.values if _is_plain(value)]
+            if len(set(plain)) < len(plain):
                 self._fault(f"`axes` holds a value twice for {', '.join(map(str, axis.names))}")
         return axes
 

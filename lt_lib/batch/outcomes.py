@@ -12,6 +12,7 @@ _ALLOWED: dict[str, int | None] = {
     "kernel-start": 5,
     "kernel-died": None,
     "worker-lost": None,
+    "attempt-error": None,
 }
 # Kinds of end that can make a run count as failed.
 FAILURES = tuple(_ALLOWED)
@@ -25,6 +26,7 @@ IN_WORDS = {
     "kernel-start": "the kernel did not start",
     "kernel-died": "the kernel died",
     "worker-lost": "the worker was lost",
+    "attempt-error": "what runs the notebook failed itself",
     "interrupted": "the run was interrupted",
     "storage": "the place cannot be written",
 }

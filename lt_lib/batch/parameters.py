@@ -2,7 +2,7 @@
 
 papermill itself accepts unknown names with a warning and guesses types from spelling (``false`` becomes a text); here
 an unknown name or a wrong type is an error. So is a value that the comment of the parameter rules out: of a number by
-limits, as in ``# share of the run, in [0, 1)`` or ``# ratio, >= 1``, of a text by a list at the beginning of the
+limits, as in ``# share of the run, in [0, 1)`` or ``# ratio, ≥ 1``, of a text by a list at the beginning of the
 comment that the default is in, as in ``# step, cosine or constant: shape of the schedule``.
 """
 
@@ -21,7 +21,9 @@ from typing import Any
 
 PROFILES = ("quick", "small", "paper")
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
-_BOUND = re.compile(rf"(>=|<=|>|<) {_NUMBER}")
+_BOUND = re.compile(rf"(>=|<=|≥|≤|>|<) {_NUMBER}")
+# papermill's own reader drops a parameter with a second "=" in its line, so the cells write the limits in one sign.
+_ASCII = {"≥": ">=", "≤": "<="}
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _INTERVAL = re.compile(rf"\bin ([\[(]){_NUMBER}, {_NUMBER}([\])])")
 _CHOICES = re.compile(r"([a-z0-9_]+(?:, [a-z0-9_]+)*),? or ([a-z0-9_]+)(?=$|[:;]| \()")
@@ -38,10 +40,10 @@ class Parameter:
 
     @property
     def bounds(self) -> list[tuple[str, float]]:
-        """Limits that the comment of a number states: ``>= 0``, ``< 1``, ``in [0, 1]`` or ``in (0, 1]``."""
+        """Limits that the comment of a number states: ``≥ 0`` or ``>= 0``, ``< 1``, ``in [0, 1]`` or ``in (0, 1]``."""
         if not {"int", "float"} & _kinds(self.annotation):
             return []
-        found = [(sign, float(number)) for sign, number in _BOUND.findall(self.comment)]
+        found = [(_ASCII.get(sign, sign), float(number)) for sign, number in _BOUND.findall(self.comment)]
         for left, low, high, right in _INTERVAL.findall(self.comment):
             found += [(">=" if left == "[" else ">", float(low)), ("<=" if right == "]" else "<", float(high))]
         return found
@@ -185,14 +187,20 @@ def parameter_problem(parameter: Parameter, value: object) -> str:
         return str(error)
     if isinstance(value, str) and parameter.choices and value not in parameter.choices:
         return f"`{parameter.name}` must be one of {', '.join(parameter.choices)}, got {value!r}."
+    if not _is_finite(value):
+        return f"`{parameter.name}` must be finite, got {value!r}."
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    if not math.isfinite(value):
-        return f"`{parameter.name}` must be finite, got {value!r}."
     for sign, limit in parameter.bounds:
         if not _COMPARE[sign](value, limit):
             return f"`{parameter.name}` must be {sign} {limit:g}, got {value!r}."
     return ""
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def resolve_value(parameter: Parameter, value: Any) -> Any:

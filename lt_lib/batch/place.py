@@ -4,9 +4,9 @@
     attempts/<id>/<n>-…/    attempts that run or failed: attempt.json notebook.ipynb log.txt out/ outcome.json
     work/<id>/              what survives an attempt: the checkpoint of a training
     claims/<name>.json      who works on a run, or drives a grid, now
-    grids/<name>/           the grid, its plan, and its reports
+    grids/<name>/           the grid, its plan, earlier plans whose finished runs it lacks, and its reports
     pins/<digest>/          the notebook and the sources that the runs of a plan execute
-    quarantine/             published runs that were found damaged, moved out of the way
+    quarantine/             published runs and pins that were found damaged, moved out of the way
 
 Many processes, on one machine or on several that share the folder, may work in one place at once.
 """
@@ -19,24 +19,35 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lt_lib._paths import write_whole
 from lt_lib.batch.identity import run_digest
+from lt_lib.batch.pins import pin_problem
 from lt_lib.batch.processes import end_group, host_name, start_mark
 
 HEARTBEAT = 15.0
 # A holder on another machine counts as gone after this many seconds without a beat.
 CLAIM_LASTS = 10 * HEARTBEAT
 _TAKEOVER_SECONDS = 60.0
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+# Where even a cell that meets one of these is not to blame.
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE}
+# A cell may ask for a file that is not its to open; that the engine is refused one is a fault of the place.
+_REFUSALS = {errno.EACCES, errno.EPERM}
+# What reading a file that is not there, or is no file, raises. Any other error says nothing about what lies there.
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+FOLDERS = ("runs", "attempts", "work", "claims", "grids", "pins", "quarantine")
 
 
 class DamagedRun(ValueError):
     """A published run is not whole. The message says what is wrong with it."""
+
+
+class DamagedPin(ValueError):
+    """A pin does not hold what its name says. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ class Place:
 
     def open(self) -> None:
         """Make the folders."""
-        for name in ("runs", "attempts", "work", "claims", "grids", "pins", "quarantine"):
+        for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     @property
@@ -104,6 +115,19 @@ class Place:
     def is_open(self) -> bool:
         """Whether this is a place already."""
         return all((self.folder / name).is_dir() for name in ("runs", "claims", "grids"))
+
+    def probes(self) -> Iterator[tuple[str, str]]:
+        """Write to every folder that a batch writes to, as far as they are there, and delete that again.
+
+        Yields:
+            The folder, and what was in the way; empty if nothing was.
+        """
+        folder = self.folder
+        while not folder.exists():
+            folder = folder.parent
+        for path in (folder, *(self.folder / name for name in FOLDERS)):
+            if path.exists():
+                yield str(path), _refusal(path)
 
     # Published runs
 
@@ -128,15 +152,16 @@ class Place:
 
         Raises:
             DamagedRun: the run is there, but not whole.
+            OSError: the place does not answer, or refuses to, which says nothing about the run.
         """
         folder = self.run_folder(run)
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
         except FileNotFoundError:
-            if not folder.exists():
+            if not _is_there(folder):
                 return None
             raise DamagedRun("manifest.json is missing") from None
-        except (OSError, ValueError) as error:
+        except (*_ABSENT, ValueError) as error:
             raise DamagedRun(f"manifest.json cannot be read: {error}") from error
         problem = manifest_problem(manifest, run, digest) or _file_problem(manifest, folder, contents)
         if problem:
@@ -161,9 +186,12 @@ class Place:
 
     def quarantine(self, run: str, reason: str) -> Path | None:
         """Move a damaged run out of the way; None if another process did so already."""
-        target = self.folder / "quarantine" / f"{run}-{secrets.token_hex(4)}"
+        return self._move_away(self.run_folder(run), reason)
+
+    def _move_away(self, folder: Path, reason: str) -> Path | None:
+        target = self.folder / "quarantine" / f"{folder.name}-{secrets.token_hex(4)}"
         try:
-            os.rename(self.run_folder(run), target)
+            os.rename(folder, target)
         except FileNotFoundError:
             return None
         write_whole(target / "reason.txt", f"{reason}\n")
@@ -330,14 +358,38 @@ class Place:
         return self.folder / "grids" / name
 
     def save_plan(self, name: str, grid_text: str, plan_text: str) -> None:
-        """Keep a grid and its plan; they replace an earlier plan of that name."""
-        folder = self.grid_folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "grid.yaml", grid_text)
-        write_whole(folder / "plan.json", plan_text)
+        """Keep a grid and its plan; they replace an earlier plan of that name.
+
+        An earlier plan stays under another name, `kept_plan`, where runs are done that the new one lacks: only it
+        says which they are.
+        """
+        if self.dropped(name, run_ids(json.loads(plan_text))):
+            self.save_report(name, self.kept_plan(name), (self._plan_text(name) or b"").decode())
+        self.save_report(name, "grid.yaml", grid_text)
+        self.save_report(name, "plan.json", plan_text)
+
+    def plan(self, name: str) -> dict[str, Any] | None:
+        """The plan of a grid; None if there is none, or what is there is no plan."""
+        try:
+            plan = json.loads(self._plan_text(name) or b"")
+            run_ids(plan)
+        except (ValueError, KeyError, TypeError):
+            return None
+        return dict(plan)
+
+    def kept_plan(self, name: str) -> str:
+        """The file beside the plan of a grid that keeps that plan once another has replaced it."""
+        return f"plan-{hashlib.sha256(self._plan_text(name) or b'').hexdigest()[:12]}.json"
+
+    def dropped(self, name: str, runs: Collection[str]) -> list[str]:
+        """Finished runs of the plan of a grid that are not among these."""
+        plan = self.plan(name)
+        missing = run_ids(plan) - set(runs) if plan else set()
+        return sorted(missing & set(self.published())) if missing else []
 
     def save_report(self, name: str, file: str, content: str) -> None:
-        """Keep a report in the folder of its grid."""
+        """Keep a file in the folder of a grid, whole or not at all."""
+        self.grid_folder(name).mkdir(parents=True, exist_ok=True)
         write_whole(self.grid_folder(name) / file, content)
 
     def plans(self) -> list[dict[str, Any]]:
@@ -345,6 +397,7 @@ class Place:
 
         Raises:
             ValueError: a plan cannot be read, or the folder is no place.
+            OSError: the place does not answer.
         """
         if not self.is_open:
             raise ValueError(f"`place` must be a folder that `lt-lib batch` has written to, got {str(self.folder)!r}.")
@@ -352,28 +405,69 @@ class Place:
         for path in sorted((self.folder / "grids").glob("*/plan.json")):
             try:
                 found.append(json.loads(path.read_bytes()))
-            except (OSError, ValueError) as error:
+            except ValueError as error:
                 raise ValueError(f"`place` must hold readable plans, got {str(path)!r}: {error}") from error
         return found
+
+    def _plan_text(self, name: str) -> bytes | None:
+        try:
+            return (self.grid_folder(name) / "plan.json").read_bytes()
+        except _ABSENT:
+            return None
 
     def pin_folder(self, pin: str) -> Path:
         """Where the copy of a notebook and its sources lies."""
         return self.folder / "pins" / pin
 
+    def pins(self) -> list[str]:
+        """Names of all pins."""
+        return sorted(path.name for path in (self.folder / "pins").iterdir() if not path.name.startswith("."))
+
+    def check_pin(self, pin: str) -> None:
+        """Compare a pin with what its name says it holds.
+
+        Raises:
+            DamagedPin: it holds something else.
+            OSError: the place does not answer.
+        """
+        refuse_damaged(self.folder / "pins" / pin, pin)
+
+    def quarantine_pin(self, pin: str, reason: str) -> str:
+        """Move a damaged pin out of the way.
+
+        Returns:
+            Where it is now; empty if another process moved it already.
+        """
+        return str(self._move_away(self.folder / "pins" / pin, reason) or "")
+
     def save_pin(self, pin: str, write: Callable[[Path], None]) -> Path:
-        """Keep a copy of a notebook and its sources; one that is there already is used."""
+        """Keep a copy of a notebook and its sources.
+
+        One that is there already is used if it is whole, whoever wrote it; else it goes to the quarantine.
+
+        Raises:
+            DamagedPin: what was written is not what the name says.
+        """
         target = self.folder / "pins" / pin
-        if target.is_dir():
-            return target
+        if _is_there(target):
+            problem = pin_problem(target, pin)
+            if not problem:
+                return target
+            self._move_away(target, problem)
         temporary = target.with_name(f".{pin}.{secrets.token_hex(4)}.tmp")
         try:
             write(temporary)
+            # The name must not outlive a crash of the machine that the content does not.
+            _sync_tree(temporary)
             os.rename(temporary, target)
+            _sync(target.parent)
         except OSError:
             if not target.is_dir():
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        # Another driver may have won, so what is there now is what counts.
+        refuse_damaged(target, pin)
         return target
 
     def stop_mark(self, session: str) -> Path:
@@ -382,10 +476,33 @@ class Place:
 
 
 def storage_problem(error: BaseException) -> bool:
-    """Whether an error says that the place cannot be written or read: a full disk, a broken one, a store that fails."""
+    """Whether an error that the engine met says that the place cannot be written or read.
+
+    A full disk, a broken one, a server that is away, rights that are missing, a store that fails.
+    """
     if isinstance(error, OSError):
-        return error.errno in STORAGE_ERRORS
+        return error.errno in STORAGE_ERRORS | _REFUSALS
     return type(error).__module__.startswith("obstore")
+
+
+def refuse_damaged(folder: Path, pin: str) -> None:
+    """Compare a pin in a folder with what its name says it holds.
+
+    Raises:
+        DamagedPin: it holds something else.
+    """
+    problem = pin_problem(folder, pin)
+    if problem:
+        raise DamagedPin(f"pin {pin}: {problem}")
+
+
+def run_ids(plan: Mapping[str, Any]) -> set[str]:
+    """Ids of the runs of a plan.
+
+    Raises:
+        KeyError, TypeError: it is no plan.
+    """
+    return {run["id"] for run in plan["runs"]}
 
 
 def owner_text(token: str, session: str) -> str:
@@ -432,13 +549,33 @@ def _file_problem(manifest: Mapping[str, Any], folder: Path, contents: bool) -> 
         path = folder / name
         try:
             size = path.stat().st_size
-        except OSError:
+            if size != entry["size"]:
+                return f"{name} has {size} bytes instead of {entry['size']}"
+            if contents and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                return f"{name} has changed since it was published"
+        except _ABSENT:
             return f"{name} is missing"
-        if size != entry["size"]:
-            return f"{name} has {size} bytes instead of {entry['size']}"
-        if contents and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            return f"{name} has changed since it was published"
     return ""
+
+
+def _refusal(folder: Path) -> str:
+    """What keeps this process from writing to a folder; empty if nothing does."""
+    probe = folder / f".probe-{secrets.token_hex(4)}"
+    try:
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something; unlike `Path.exists`, a folder that does not answer is an error in every Python."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def tail(path: Path, lines: int = 12) -> str:
@@ -490,7 +627,7 @@ def _create_plain(path: Path, text: str) -> bool:
 
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() or path.is_dir():
             _sync(path)
     _sync(folder)
 

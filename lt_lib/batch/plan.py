@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lt_lib.batch.grid import Grid
-from lt_lib.batch.identity import ID_LENGTH, digest_of, run_digest
-from lt_lib.batch.notebook import load_notebook
+from lt_lib.batch.identity import ID_LENGTH, run_digest
+from lt_lib.batch.pins import MODULES, NOTEBOOK, pin_name, pin_problem
 from lt_lib.batch.sources import copy_files, digest_files, find_sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ class Plan:
     @property
     def pin(self) -> str:
         """Names the copy of the notebook and its sources that the runs execute."""
-        return digest_of([self.notebook_digest, self.sources_digest])[:ID_LENGTH]
+        return pin_name(self.notebook_digest, self.sources_digest)
 
 
 def make_plan(grid: Grid) -> Plan:
@@ -65,7 +65,7 @@ def make_plan(grid: Grid) -> Plan:
         The plan.
 
     Raises:
-        ValueError: a pattern of `sources` matches no file.
+        ValueError: a pattern of `sources` matches no file, or data that no run would find.
     """
     notebook = grid.notebook
     sources = find_sources(notebook.code, notebook.path.parent, PACKAGE, grid.sources)
@@ -88,11 +88,9 @@ def write_pin(plan: Plan, target: Path) -> None:
         ValueError: a file was edited since the plan was made.
     """
     target.mkdir(parents=True)
-    shutil.copyfile(plan.grid.notebook.path, target / "notebook.ipynb")
-    copy_files(plan.sources, target / "modules")
-    copied = {name: target / "modules" / name for name in plan.sources}
-    same = digest_files(copied) == plan.sources_digest
-    if not same or load_notebook(target / "notebook.ipynb").digest != plan.notebook_digest:
+    shutil.copyfile(plan.grid.notebook.path, target / NOTEBOOK)
+    copy_files(plan.sources, target / MODULES)
+    if pin_problem(target, plan.pin):
         raise ValueError("`grid` must not change while it is planned: its notebook or its sources were just edited.")
 
 

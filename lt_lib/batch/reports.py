@@ -19,13 +19,15 @@ def status(place: Place) -> dict[str, Any]:
     Returns:
         For each grid the number of runs per state, what runs and for how long, what failed and why, the time that is
         left while a batch works on it, seconds, the slowest cell and the peak of memory; and whether another version of
-        an environment took part.
+        an environment took part. Besides, how many published runs belong to no grid.
     """
     grids = []
-    for plan in place.plans():
+    plans = place.plans()
+    for plan in plans:
         states = survey(place, plan)
         grids.append(grid_status(place, plan, states))
-    return {"place": place.location, "grids": grids}
+    listed = {run["id"] for plan in plans for run in plan["runs"]}
+    return {"place": place.location, "grids": grids, "in_no_grid": len(set(place.published()) - listed)}
 
 
 def grid_status(place: Place, plan: Mapping[str, Any], states: Sequence[RunState]) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def status_text(content: Mapping[str, Any]) -> str:
             lines.append(f"  done under {grid['environments']} different environments, see the manifests")
         lines += [f"  running: {entry['run']}: {_progress(entry)}" for entry in grid["running"]]
         lines += [f"  failed: {entry['run']}: {entry['reason']}" for entry in grid["failed"]]
+    if content.get("in_no_grid"):
+        lines.append(f"{content['in_no_grid']} published runs belong to no grid here")
     return "\n".join(lines) or "no grids yet"
 
 

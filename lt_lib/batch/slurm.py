@@ -29,7 +29,15 @@ from lt_lib.batch.engines import EngineError
 from lt_lib.batch.place import tail
 
 _POLL_SECONDS = 5.0
+# Seconds without one answer about the queue, or without one job taken, after which Slurm counts as lost.
+_PATIENCE = 600.0
+# Seconds in which no job is sent after one was refused: a busy controller gets no calmer by being asked.
+_REFUSED_PAUSE = 30.0
 _PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+
+
+class _Unanswered(EngineError):
+    """A program of Slurm failed or gave no answer. That says nothing about the jobs, and may pass in a moment."""
 
 
 class SlurmEngine:
@@ -37,6 +45,9 @@ class SlurmEngine:
 
     The job's script, its task and its log lie in `slurm/` of the place, which all nodes must see under one path. A job
     that reaches its time limit is ended by Slurm and sent in again; a training goes on from its checkpoint.
+
+    A controller that is busy, or restarts, ends nothing: the queue is looked up again, and a job that was refused goes
+    back to the driver. Only the first job of all must be taken, for a wrong option is refused for ever.
 
     Args:
         folder: the place.
@@ -60,34 +71,47 @@ class SlurmEngine:
         self._folder, self._options, self._gpus = folder / "slurm", tuple(options), gpus
         self._slots, self._start_timeout, self._poll = slots, start_timeout, poll
         self._jobs: dict[str, tuple[str, Path]] = {}
+        self._refused: list[tuple[str, dict[str, Any]]] = []
+        self._accepted, self._resume = False, 0.0
+        # When the looks at the queue began to fail, and the jobs that are sent while none of ours is there.
+        self._unseen_since = self._refused_since = math.inf
         self._asked = 0.0
         self._started = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def slots(self) -> int:
-        """See `Engine`."""
-        return self._slots
+        """See `Engine`. None is free for a while after a job was refused."""
+        return self._slots if time.monotonic() >= self._resume else len(self._jobs)
 
     def submit(self, task: Mapping[str, Any]) -> None:
-        """See `Engine`."""
+        """See `Engine`. A run whose job was refused comes back from `collect`, if a job was ever taken.
+
+        Raises:
+            EngineError: no job can be sent, or none has been taken for too long.
+        """
         base = self._folder / f"{task['run']}-{secrets.token_hex(4)}"
         write_whole(base.with_suffix(".task.json"), json.dumps(task))
         script = base.with_suffix(".sh")
         write_whole(script, job_script(base, str(task["run"]), int(task["cpus"]), self._gpus, self._options))
         try:
-            said = _call("sbatch", "--parsable", str(script))
-            job = re.match(r"\d+", said.strip())
-            if job is None:
-                raise EngineError(f"sbatch gave no number of a job but {said.strip()!r}.")
-        except EngineError:
+            job = _send(script)
+        except EngineError as error:
+            # Where Slurm took the job but its answer was lost, the job finds no task and ends.
             for ending in (".task.json", ".sh"):
                 base.with_suffix(ending).unlink()
-            raise
-        self._jobs[job.group()] = (str(task["run"]), base)
+            if not self._accepted or not isinstance(error, _Unanswered):
+                raise
+            self._put_back(str(task["run"]), error)
+            return
+        self._jobs[job] = (str(task["run"]), base)
+        self._accepted, self._unseen_since, self._refused_since = True, math.inf, math.inf
 
     def collect(self, seconds: float) -> list[tuple[str, dict[str, Any]]]:
         """See `Engine`."""
+        if self._refused:
+            refused, self._refused = self._refused, []
+            return refused
         limit = time.monotonic() + seconds
         while True:
             ended = [job for job, (_, base) in self._jobs.items() if base.with_suffix(".report.json").exists()]
@@ -117,9 +141,34 @@ class SlurmEngine:
         for job in list(self._jobs):
             self._take(job)
 
+    def _put_back(self, run: str, error: EngineError) -> None:
+        """Hand a run back whose job was refused, and send none for a while; complains if none is taken for long."""
+        now = time.monotonic()
+        # While jobs of ours are there, the limit that they fill may be what refuses more of them.
+        self._refused_since = math.inf if self._jobs else min(self._refused_since, now)
+        if now - self._refused_since > _PATIENCE:
+            raise EngineError(f"Slurm has taken no job for {_PATIENCE:g} s: {error}") from error
+        self._resume = now + _REFUSED_PAUSE
+        self._refused.append((run, {"kind": "busy", "message": str(error)}))
+
+    def _look(self) -> dict[str, tuple[str, str]] | None:
+        """The jobs that Slurm still knows; None where the look failed, and a complaint if all do for long."""
+        try:
+            states = _queue(self._jobs)
+        except _Unanswered as error:
+            now = time.monotonic()
+            self._unseen_since = min(self._unseen_since, now)
+            if now - self._unseen_since > _PATIENCE:
+                raise EngineError(f"Slurm has said nothing about its queue for {_PATIENCE:g} s: {error}") from error
+            return None
+        self._unseen_since = math.inf
+        return states
+
     def _vanished(self) -> list[str]:
         """Jobs that left the queue without a word; complains if none of them starts."""
-        states = _queue(self._jobs)
+        states = self._look()
+        if states is None:
+            return []
         waiting = [job for job, (state, _) in states.items() if state in _PENDING]
         if len(waiting) < len(self._jobs):
             self._started = time.monotonic()
@@ -215,6 +264,15 @@ def array_script(
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), f"exec {command}", ""])
 
 
+def _send(script: Path) -> str:
+    """Give Slurm a script; the number of its job."""
+    said = _call("sbatch", "--parsable", str(script)).strip()
+    job = re.match(r"\d+", said)
+    if job is None:
+        raise EngineError(f"sbatch must print the number of a job, got {said!r}.")
+    return job.group()
+
+
 def _queue(jobs: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """State and reason of the jobs that Slurm still knows."""
     said = _call("squeue", "--noheader", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}", missing="Invalid job id")
@@ -224,15 +282,20 @@ def _queue(jobs: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _call(*words: str, missing: str = "") -> str:
-    """Output of a program of Slurm; empty where its complaint is the expected one."""
+    """Output of a program of Slurm; empty where its complaint is the expected one.
+
+    Raises:
+        _Unanswered: it failed, or gave no answer.
+        EngineError: it is not there.
+    """
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     except FileNotFoundError as error:
         raise EngineError(f"Slurm's program {words[0]} is not on this machine.") from error
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"Slurm's program {words[0]} did not answer for 120 s.") from error
+        raise _Unanswered(f"Slurm's program {words[0]} did not answer for 120 s.") from error
     if done.returncode == 0:
         return done.stdout
     if missing and missing in done.stderr:
         return ""
-    raise EngineError(f"{words[0]} failed: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")
+    raise _Unanswered(f"{words[0]} failed: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _MAGIC = re.compile(r"^(\s*)[%!].*$", flags=re.MULTILINE)
-_SKIPPED = {"__pycache__"}
+# Folders that hold no sources, but what Python makes of them.
+SKIPPED = {"__pycache__"}
 
 
 def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequence[str] = ()) -> dict[str, Path]:
@@ -23,13 +24,13 @@ def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequen
         code: sources of the code cells.
         folder: the notebook's folder, where modules of its own may lie.
         package: folder of the package that is followed, for example `…/lt_lib`.
-        extra: patterns relative to `folder` of files that no import shows.
+        extra: patterns relative to `folder` of files that no import shows: modules, or data for a module beside it.
 
     Returns:
         Files by the name under which a search path would find them, sorted.
 
     Raises:
-        ValueError: a pattern matches nothing.
+        ValueError: a pattern matches nothing, or only data and there is no module that would find it.
     """
     found: dict[str, Path] = {}
     names: list[str] = []
@@ -56,14 +57,15 @@ def find_sources(code: Sequence[str], folder: Path, package: Path, extra: Sequen
             names += sorted(imports)
             if tree is None or (whole and module.split(".")[0] == package.name):
                 names += everything
-    for path in [path for path in found.values() if path.name == "__init__.py"]:
+    for name, path in [item for item in found.items() if item[1].name == "__init__.py"]:
         for file in _data_files(path.parent):
-            found[f"{package.name}/{file.relative_to(package).as_posix()}"] = file
-    for pattern in extra:
-        matches = [path for path in folder.glob(pattern) if path.is_file()]
-        if not matches:
-            raise ValueError(f"`sources` must match files beside the notebook, got {pattern!r}, which matches none.")
-        found |= {path.relative_to(folder).as_posix(): path for path in matches}
+            found[f"{name.removesuffix('__init__.py')}{file.relative_to(path.parent).as_posix()}"] = file
+    given = _extra_files(extra, folder)
+    found |= given
+    own = any(name.endswith(".py") and package not in path.parents for name, path in found.items())
+    data = next((name for name in given if not name.endswith(".py")), None)
+    if data is not None and not own:
+        raise ValueError(_unreachable(data))
     return dict(sorted(found.items()))
 
 
@@ -80,6 +82,28 @@ def copy_files(files: Mapping[str, Path], target: Path) -> None:
     for name, path in files.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / name)
+
+
+def _extra_files(patterns: Sequence[str], folder: Path) -> dict[str, Path]:
+    """What the patterns match, by the names relative to the notebook's folder."""
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        inside = pattern and not Path(pattern).is_absolute() and ".." not in Path(pattern).parts
+        matches = {path.relative_to(folder): path for path in folder.glob(pattern)} if inside else {}
+        matches = {name: path for name, path in matches.items() if path.is_file() and not SKIPPED & set(name.parts)}
+        if not matches:
+            raise ValueError(f"`sources` must match files beside the notebook, got {pattern!r}, which matches none.")
+        found |= {name.as_posix(): path for name, path in matches.items()}
+    return found
+
+
+def _unreachable(data: str) -> str:
+    """Why data alone is refused: no source lies where a run works. A module is copied with the data, and finds it."""
+    return (
+        f"`sources` must name data only with a module beside the notebook that reads it, as "
+        f"`Path(__file__).with_name(...)`, got {data!r} and no such module: a run works in a folder of its own, where "
+        "the notebook itself would not find it."
+    )
 
 
 def _parse(source: str) -> ast.Module | None:
@@ -167,7 +191,7 @@ def _module_name(file: Path, package: Path) -> str:
 
 def _data_files(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name in _SKIPPED or path.name.startswith("."):
+        if path.name in SKIPPED or path.name.startswith("."):
             continue
         if path.is_dir():
             if not (path / "__init__.py").is_file():

@@ -62,7 +62,7 @@ def collect(place: Place, grids: Sequence[str] = ()) -> Table:
         The table, by grid and in grid order.
 
     Raises:
-        ValueError: a grid is not in the place.
+        ValueError: a grid is not in the place, or the `result.json` of a run is no JSON.
     """
     plans = place.plans()
     names = [plan["grid"] for plan in plans]
@@ -138,7 +138,10 @@ def _results(place: Place, state: RunState) -> dict[str, Any]:
     """The scalars of `result.json`: of its entry `row` if it has one, which is a row of a table already."""
     if "out/result.json" not in state.manifest["files"]:
         return {}
-    content = json.loads((place.run_folder(state.id) / "out" / "result.json").read_text(encoding="utf-8"))
+    try:
+        content = json.loads((place.run_folder(state.id) / "out" / "result.json").read_bytes())
+    except ValueError as error:
+        raise ValueError(f"run {state.id}: out/result.json cannot be read: {error}") from error
     row = content.get("row") if isinstance(content, dict) else None
     chosen = row if isinstance(row, dict) else content
     if not isinstance(chosen, dict):

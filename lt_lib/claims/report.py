@@ -25,6 +25,8 @@ CLAIM_COLUMNS = (
     "digest",
 )  # fmt: skip
 ERRATA_COLUMNS = tuple(name for name in CLAIM_COLUMNS if name not in ("low", "high"))
+# Rows up to which the notebook of each is named: who asks for a few wants to know why.
+_FEW = 10
 ORDER = ("broken", "refuted", "inconclusive", "holds", "not judged")
 
 
@@ -100,6 +102,9 @@ def claims_text(claims: Sequence[Outcome], errata: Sequence[Outcome] = ()) -> st
             entry = claim_record(outcome)
             lines.append(f"{entry['id']:>4}  {entry['verdict']:<12}  {entry['statistic']:>9}  {entry['threshold']}")
         parts.append("\n".join(lines))
+    places = [f"row {o.subject.id} by notebook {o.subject.notebook}" for o in claims if isinstance(o.subject, Row)]
+    if 0 < len(places) <= _FEW:
+        parts.append(f"explained: {', '.join(places)}")
     parts.append(counts_in_words("claims", claims) + (f"\n{counts_in_words('errata', errata)}" if errata else ""))
     return "\n\n".join(parts)
 

@@ -238,7 +238,7 @@ def _how_to_get(name: str) -> str:
         lists = f", and the list files of ImageNet-LT into {IMAGENET_FOLDER}/" if name == "imagenet_lt" else ""
         return f"unpack ILSVRC 2012 into {IMAGENET_FOLDER}/train/<synset> and {IMAGENET_FOLDER}/val/<synset>{lists}"
     if name == MADE_UP:
-        return "have lt_lib.data.write_made_up_images(root) write it"
+        return "`lt-lib data get made_up` writes it, as does lt_lib.data.write_made_up_images(root)"
     version = _version(name)
     if version == "2021":
         return f"let torchvision.datasets.INaturalist fetch 2021_train and 2021_valid into {INATURALIST_FOLDER}/"

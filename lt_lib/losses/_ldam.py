@@ -65,6 +65,9 @@ def ldam_loss(
 class LDAMLoss(nn.Module):
     r"""`ldam_loss` with the margins of given class counts.
 
+    Its logits are cosines: end the network in `lt_lib.models.CosineHead`, not in `torch.nn.Linear`. On the free logits
+    of a linear layer the scale of 30 makes every step 30 times larger, and training may end where it began.
+
     Args:
         class_counts: training samples per class, none empty.
         max_margin: margin of the rarest class, at least 0, as in `lt_lib.counts.ldam_margins`.
@@ -77,6 +80,10 @@ class LDAMLoss(nn.Module):
         >>> loss = LDAMLoss([5000, 50], max_margin=0.5)
         >>> loss(torch.tensor([[0.9, -0.9], [0.2, 0.7]]), torch.tensor([0, 1]))
         tensor(0.3466)
+        >>> from lt_lib.models import CosineHead
+        >>> network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), CosineHead(16, 2))
+        >>> loss(network(torch.zeros(4, 8)), torch.tensor([0, 0, 0, 1])).shape
+        torch.Size([])
 
     References:
         Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, eq. (13).

@@ -11,6 +11,8 @@ from lt_lib.counts import class_prior as prior_of_counts
 from lt_lib.losses._reduction import check_reduction, per_class_buffer, reduction_in_words, widen
 from lt_lib.losses._softmax import softmax_loss
 
+_COUNT_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def balanced_softmax_loss(
     logits: Logits,
@@ -28,7 +30,7 @@ def balanced_softmax_loss(
     Args:
         logits: unnormalised scores, class axis last; used as they are at test time.
         targets: class indices.
-        class_prior: shares or counts of the training classes, all above 0; a common factor cancels.
+        class_prior: shares or counts of the training classes, all above 0, integers too; a common factor cancels.
         weight: as in `softmax_loss`.
         reduction: as in `softmax_loss`.
         normalization: as in `softmax_loss`.
@@ -38,7 +40,7 @@ def balanced_softmax_loss(
 
     Raises:
         ValueError: an entry of `class_prior` not above 0, and as `softmax_loss`.
-        TypeError: as `softmax_loss`.
+        TypeError: `class_prior` that is no tensor of real numbers, and as `softmax_loss`.
 
     Example:
         >>> balanced_softmax_loss(torch.zeros(1, 2), torch.tensor([1]), torch.tensor([0.9, 0.1]))
@@ -48,6 +50,8 @@ def balanced_softmax_loss(
         Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, eq. (4). Equal to
         `logit_adjusted_loss` with `tau` = 1.
     """
+    if isinstance(class_prior, torch.Tensor) and class_prior.dtype in _COUNT_TYPES:
+        class_prior = class_prior.double()  # holds every count up to 2^53
     return logit_adjusted_loss(
         logits, targets, class_prior, tau=1.0, weight=weight, reduction=reduction, normalization=normalization
     )

@@ -45,7 +45,19 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Cosines between `features` `(..., in_features)` and the class directions, `(..., num_classes)`."""
-        return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+        return F.linear(unit_vectors(features), unit_vectors(self.weight))
+
+
+def unit_vectors(values: Tensor) -> Tensor:
+    """Vectors along the last axis divided by their length, in the type they came in; zero stays zero.
+
+    The length of half-precision vectors is in single precision, as automatic mixed precision has it on a GPU: float16
+    holds neither the square of 5000 nor the small number that keeps 0 / 0 away.
+    """
+    if values.dtype not in (torch.float16, torch.bfloat16):
+        return F.normalize(values, dim=-1)
+    length = torch.linalg.vector_norm(values, dim=-1, keepdim=True, dtype=torch.float32)
+    return (values / length.clamp_min(1e-12)).to(values.dtype)
 
 
 def make_head(kind: str, in_features: int, num_classes: int) -> nn.Module:

@@ -1,14 +1,16 @@
 """Many copies of one architecture, trained as a single batched model."""
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from lt_lib.models.heads import CosineHead, split_by_decay
+from lt_lib.models.heads import CosineHead, split_by_decay, unit_vectors
 from lt_lib.models.small import MLP
 
 
@@ -20,7 +22,8 @@ class StackedModel(nn.Module):
 
     Args:
         models: modules that differ in the values of their parameters only, without buffers (batch statistics would be
-            shared). The first one computes for all: types and printed settings of all modules are compared.
+            shared). A copy of the first one computes for all, in the mode that the first one is in: types and printed
+            settings of all modules are compared.
 
     Shapes:
         inputs `(members, batch, ...)` -> logits `(members, batch, classes)`.
@@ -53,11 +56,18 @@ class StackedModel(nn.Module):
         self.names = list(parameters)
         # A ParameterList keeps the order and avoids dots, which module names cannot hold.
         self.stacked = nn.ParameterList([nn.Parameter(parameters[name].detach().clone()) for name in self.names])
-        # The template gives the computation only; hidden in a list so that it adds no parameters of its own.
-        self._template = [models[0]]
+        # The template gives the computation only; hidden in a list so that it adds no parameters of its own. A copy:
+        # what the caller does with the model later, such as `eval()`, is not done to the stack.
+        self._template = [copy.deepcopy(models[0])]
+        self.training = models[0].training
 
     def __len__(self) -> int:
         return int(self.stacked[0].shape[0])
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the stack and of the hidden template, which computes; `eval()` comes here too."""
+        self._template[0].train(mode)
+        return super().train(mode)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of every member on its own batch, `(members, batch, classes)`."""
@@ -110,7 +120,7 @@ def _stacked_mlp(state: dict[str, Tensor], inputs: Tensor) -> Tensor:
     features = F.relu(linear(hidden, "layer2"), inplace=True)
     if "head.bias" in state:
         return linear(features, "head")
-    return F.normalize(features, dim=-1) @ F.normalize(state["head.weight"], dim=-1).transpose(1, 2)
+    return unit_vectors(features) @ unit_vectors(state["head.weight"]).transpose(1, 2)
 
 
 _BORROWED = threading.RLock()

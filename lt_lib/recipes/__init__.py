@@ -1,6 +1,6 @@
 """The composition root: a `RunConfig` becomes a trained and measured model."""
 
-from lt_lib.recipes._fields import parse_changes
+from lt_lib.recipes._fields import from_parameters, parse_changes
 from lt_lib.recipes.build import Objective, Problem, Subset, build_problem, class_profile, draw_subset, load_dataset
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.large import LargeResult, load_large_result, run_large
@@ -52,6 +52,7 @@ __all__ = [
     "class_profile",
     "draw_self_training",
     "draw_subset",
+    "from_parameters",
     "large_preset",
     "load_dataset",
     "load_large_result",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -9,7 +10,36 @@ from typing import Any
 from lt_lib._checks import check_known
 
 INFINITY = float("inf")
+# Ends of open ranges: the nearest numbers within, which messages show as what they stand for.
+ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
 _LARGEST_SEED = 2**64 - 1  # that PyTorch's generators take
+# Parameters of every notebook that runs something, names that a kernel has by itself, and types that papermill sets.
+_BESIDE_FIELDS, _OF_A_KERNEL = ("out_dir", "checkpoint"), ("In", "Out")
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+# What runs each kind of configuration.
+_RUNNERS = {
+    "RunConfig": "run",
+    "SemiConfig": "run_semi",
+    "SelfTrainConfig": "run_self_train",
+    "PretrainConfig": "run_pretrain",
+    "LargeConfig": "run_large",
+}
+
+
+def check_kind(config: Any, kind: type) -> None:
+    """Refuse a configuration of another kind of run; fields that this kind does not have would not count.
+
+    Args:
+        config: what a caller wants to run.
+        kind: class of the configurations that can be run here, and none derived from it.
+
+    Raises:
+        TypeError: naming what runs the other kind.
+    """
+    if type(config) is not kind:
+        found = type(config).__name__
+        hint = f": `{_RUNNERS[found]}` runs it" if found in _RUNNERS else ""
+        raise TypeError(f"`config` must be a {kind.__name__}, got a {found}{hint}.")
 
 
 def check_types(config: Any) -> None:
@@ -46,7 +76,8 @@ def check_ranges(config: Any, ranges: Iterable[tuple[str, float, float]]) -> Non
 
     Args:
         config: the configuration.
-        ranges: names, lowest and highest values; `INFINITY` for no highest one.
+        ranges: names, lowest and highest values; `INFINITY` for no highest one, `ABOVE_ZERO` and `BELOW_ONE` for ends
+            that are not allowed themselves.
 
     Raises:
         ValueError: naming the field and its range.
@@ -54,7 +85,9 @@ def check_ranges(config: Any, ranges: Iterable[tuple[str, float, float]]) -> Non
     for name, low, high in ranges:
         value = getattr(config, name)
         if not (low <= value <= high and value < INFINITY):
-            bounds = f"in [{low}, {high}]" if high < INFINITY else f"finite and >= {low}"
+            first = "(0" if low == ABOVE_ZERO else f"[{low}"
+            last = "1)" if high == BELOW_ONE else f"{high}]"
+            bounds = f"in {first}, {last}" if high < INFINITY else f"finite and >= {low}"
             raise ValueError(f"`{name}` must be {bounds}, got {value}.")
 
 
@@ -77,15 +110,47 @@ def check_left(config: Any, names: Iterable[str], where: str) -> None:
     Args:
         config: the configuration, a dataclass.
         names: its fields that must be at their defaults.
-        where: the circumstance in which they say nothing, such as "pool_source 'none'".
+        where: the circumstance in which they say nothing, such as "with pool_source 'none'" or "without weighting".
 
     Raises:
         ValueError: naming the first field that is not.
     """
-    for name in names:
-        default = type(config).__dataclass_fields__[name].default
+    for name, default in defaults_of(type(config), names).items():
         if getattr(config, name) != default:
-            raise ValueError(f"`{name}` must be left at {default!r} with {where}, got {getattr(config, name)!r}.")
+            raise ValueError(f"`{name}` must be left at {default!r} {where}, got {getattr(config, name)!r}.")
+
+
+def defaults_of(kind: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Defaults of some fields.
+
+    Args:
+        kind: class of a configuration, a dataclass.
+        names: its fields.
+    """
+    return {name: kind.__dataclass_fields__[name].default for name in names}
+
+
+def from_parameters(kind: Any, names: Mapping[str, Any], *, left_out: Collection[str] = ()) -> Any:
+    """The configuration that the parameters of a notebook describe.
+
+    papermill sets a name that no parameter has, a misspelt one, with no more than a line in its log; the run would be
+    the default one under a false name.
+
+    Args:
+        kind: class of the configuration, a dataclass.
+        names: `globals()` of the notebook, before it gives values of its own to names: every number, text, list or
+            dictionary counts as a parameter. The output folder and the checkpoint are known besides the fields.
+        left_out: fields that the notebook does not have, which keep their defaults.
+
+    Raises:
+        ValueError: a parameter that is no field (with the nearest names), or what the configuration itself refuses.
+    """
+    wanted = [field.name for field in fields(kind) if field.name not in left_out]
+    known = {*wanted, *_BESIDE_FIELDS, *_OF_A_KERNEL}
+    for name, value in names.items():
+        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in known:
+            check_known(name, "parameters", [*wanted, *_BESIDE_FIELDS])
+    return kind(**{name: names[name] for name in wanted})
 
 
 def parse_changes(config: type, pairs: Sequence[str]) -> dict[str, Any]:

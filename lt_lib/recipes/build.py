@@ -69,6 +69,8 @@ class Subset:
 def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
     """Class counts that `config` asks for, largest class first; with "reversed_step" the small classes come first.
 
+    "natural" asks for all samples that there are.
+
     Args:
         config: fields `imbalance_type`, `imbalance_ratio` and `n_max`.
         available: samples of each class in the training split; `n_max=0` takes as many as every class has.
@@ -80,6 +82,8 @@ def class_profile(config: RunConfig, available: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"`dataset` must have a training sample in every class, got none of class {int(available.argmin())}."
         )
+    if config.imbalance_type == "natural":
+        return np.sort(available)[::-1]
     n_max = config.n_max or int(available.min())
     if config.imbalance_type == "balanced":
         return counts.exponential_counts(n_max, len(available), 1.0)
@@ -119,7 +123,8 @@ def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarra
     Args:
         config: the run.
         dataset: the data set.
-        class_order: classes from the most frequent to the rarest; None for what `config` says.
+        class_order: classes from the most frequent to the rarest; None for what `config` says. Without effect on a
+            "natural" set, which has an order of its own.
 
     Raises:
         ValueError: a class without a sample, fewer samples than `config` asks for, or an order that does not hold every
@@ -129,7 +134,9 @@ def draw_subset(config: RunConfig, dataset: data.Dataset, class_order: np.ndarra
     available = np.bincount(targets, minlength=dataset.num_classes)
     profile = class_profile(config, available)
     order = frequency_order(config, dataset.num_classes)
-    if class_order is not None:
+    if config.imbalance_type == "natural":
+        order = np.argsort(-available, kind="stable")
+    elif class_order is not None:
         order = check_permutation(class_order, "class_order", dataset.num_classes)
     check_available(config.n_max, profile, available, order)
     scheme: Any = config.split_scheme  # one of the two names, which `RunConfig` has checked

@@ -1,18 +1,21 @@
 """`RunConfig`: everything that decides the outcome of one training run."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lt_lib.recipes._fields import (
+    BELOW_ONE,
     INFINITY,
     check_choices,
+    check_left,
     check_ranges,
     check_seed,
     check_types,
     experiment_hash,
 )
 
-IMBALANCE_TYPES = ("exponential", "step", "reversed_step", "balanced")
+IMBALANCE_TYPES = ("exponential", "step", "reversed_step", "balanced", "natural")
 LOSSES = (
     "softmax", "sigmoid", "focal", "softmax_focal", "ldam", "hinge", "balanced_softmax", "logit_adjusted",
 )  # fmt: skip
@@ -44,6 +47,26 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _PLACEMENT = {"data_root", "device", "num_devices"}
 # Fields that came after the first results: at these values the run, and so its hash, is the one from before.
 _LATER = {"optimizer": "sgd", "tokens": 200}
+# Field -> what a run needs to read it, in words, and whether the values of its fields have that.
+_READ: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "n_max": ("a draw: imbalance_type 'natural' takes every sample", lambda of: of["imbalance_type"] != "natural"),
+    "permute_classes": (
+        "a draw: imbalance_type 'natural' takes every sample",
+        lambda of: of["imbalance_type"] != "natural",
+    ),
+    "gamma": ("a focal loss", lambda of: of["loss"] in ("focal", "softmax_focal")),
+    "max_margin": ("loss 'ldam' or 'hinge'", lambda of: of["loss"] in ("ldam", "hinge")),
+    "margin_rule": ("loss 'ldam' or 'hinge'", lambda of: of["loss"] in ("ldam", "hinge")),
+    "scale": ("loss 'ldam'", lambda of: of["loss"] == "ldam"),
+    "tau": ("loss 'logit_adjusted'", lambda of: of["loss"] == "logit_adjusted"),
+    "beta": (
+        "weighting or sampling 'effective_number'",
+        lambda of: "effective_number" in (of["weighting"], of["sampling"]),
+    ),
+    "normalization": ("weighting", lambda of: of["weighting"] != "none"),
+    "defer_until": ("weighting or sampling", lambda of: (of["weighting"], of["sampling"]) != ("none", "uniform")),
+    "tokens": ("an LSTM", lambda of: of["model"].startswith("lstm")),
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,14 @@ class RunConfig:
     Every field is checked on construction; `changed` makes variants, an unknown field is Python's `TypeError`. Whole
     numbers given for real fields become floats: 100 and 100.0 are the same experiment.
 
+    A field that the run does not read must be left at its default, or one experiment would have two hashes: the numbers
+    of other losses, `beta`, `normalization` and `defer_until` without what they belong to, `tokens` without an LSTM,
+    `n_max` and `permute_classes` where the whole training split is taken as it is.
+    Exempt is what is changed along with other fields: `imbalance_ratio`, which presets carry into other sets, and
+    the fields of a weighting or sampling that is deferred past the last epoch, as a sweep of `defer_until` has it.
+
+    With "step" the last classes are rare, with "reversed_step" the first.
+
     `tau` is read by the loss "logit_adjusted" alone; "balanced_softmax" is that loss at 1. `warmup` and `defer_until`
     are rounded to whole epochs. The rate of the first of W epochs of warm-up is a W-th of `learning_rate`, so one epoch
     of warm-up is none: with 0.025, runs of fewer than 60 epochs start at the full rate.
@@ -61,7 +92,7 @@ class RunConfig:
     dataset: str = "digits"  # name understood by lt_lib.data.load
     data_root: str = ""  # folder of the data sets; empty: LT_DATA, else data/
     profile: str = "quick"  # label of the cost class: quick, small or paper
-    imbalance_type: str = "exponential"  # exponential, step, reversed_step or balanced (reversed: first classes rare)
+    imbalance_type: str = "exponential"  # exponential, step, reversed_step, balanced or natural (every sample there is)
     imbalance_ratio: float = 10.0  # largest / smallest class count, >= 1
     n_max: int = 0  # samples of the largest class, >= 0; 0: as many as every class has
     permute_classes: bool = False  # True: which class is rare is drawn from split_seed
@@ -85,7 +116,7 @@ class RunConfig:
     batch_size: int = 128  # samples per step, >= 1
     optimizer: str = "sgd"  # sgd or adam
     learning_rate: float = 0.1  # after warm-up, > 0
-    momentum: float = 0.9  # of SGD, in [0, 1]; of Adam the first beta
+    momentum: float = 0.9  # of SGD, in [0, 1); of Adam the first beta
     weight_decay: float = 2e-4  # coefficient of the squared norm / 2, >= 0
     warmup: float = 0.025  # fraction of the run with a rising rate, in [0, 1]
     lr_decay: float = 0.01  # factor at 80 % and at 90 % of the run, in (0, 1]
@@ -103,8 +134,6 @@ class RunConfig:
         check_choices(self, _CHOICES)
         check_ranges(self, _RANGES)
         check_seed(self)
-        if self.optimizer == "adam" and self.momentum == 1:
-            raise ValueError(f"`momentum` must be below 1 with optimizer 'adam', got {self.momentum}.")
         if self.loss == "ldam":
             for name, plain in (("bias_init", ("auto", "zero")), ("decay_on", ("auto", "all"))):
                 if getattr(self, name) not in plain:
@@ -112,6 +141,21 @@ class RunConfig:
                         f"`{name}` must be one of {plain} with loss 'ldam', whose cosine head has no bias, "
                         f"got {getattr(self, name)!r}."
                     )
+        for name, needed in self.unread_fields(vars(self)).items():
+            check_left(self, [name], f"without {needed}")
+
+    @classmethod
+    def unread_fields(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """Fields that a run does not read, each with what the run would need to read it.
+
+        Args:
+            values: all fields of a configuration of this kind by name; those that are not read may have any value.
+
+        Example:
+            >>> RunConfig.unread_fields(vars(RunConfig(loss="ldam")))["tau"]
+            "loss 'logit_adjusted'"
+        """
+        return {name: needed for name, (needed, reads) in _READ.items() if not reads(values)}
 
     def changed(self, **changes: Any) -> "RunConfig":
         """A copy with some fields replaced."""
@@ -140,7 +184,7 @@ _RANGES = (
     ("epochs", 1, INFINITY),
     ("batch_size", 1, INFINITY),
     ("learning_rate", 1e-12, INFINITY),
-    ("momentum", 0, 1),
+    ("momentum", 0, BELOW_ONE),
     ("weight_decay", 0, INFINITY),
     ("warmup", 0, 1),
     ("lr_decay", 1e-12, 1),

@@ -18,6 +18,7 @@ from lt_lib.data import augment
 from lt_lib.data.image_files import ImageFiles, ImageFileSet, load_image_files
 from lt_lib.data.streaming import ImageStream
 from lt_lib.recipes import build
+from lt_lib.recipes._fields import check_kind
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.large_config import SCHEDULES, LargeConfig
 from lt_lib.recipes.result import read_result, selected_accuracy, versions
@@ -156,11 +157,13 @@ def run_large(
         The measured result, in the first process; None in the others, and for a run left before its last epoch.
 
     Raises:
+        TypeError: a configuration of another kind of run.
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: the checkpoint is damaged or of another configuration.
         ValueError, MissingDataError: a name or a number that does not fit, files of another data set, data that is not
             there, a damaged image.
     """
+    check_kind(config, LargeConfig)
     if stop_after is not None:
         check_integer(stop_after, "stop_after", minimum=1)
     device = training.resolve_device(config.device)
@@ -281,7 +284,10 @@ def build_large_loss(config: LargeConfig, class_counts: np.ndarray, device: str)
         "defer_until",
         "epochs",
     )
-    same = RunConfig(**{name: getattr(config, name) for name in shared})
+    given = {name: getattr(config, name) for name in shared}
+    # The defaults of a large run are others, so it has values that this one must leave alone where nothing reads them.
+    unread = RunConfig.unread_fields({**vars(RunConfig()), **given})
+    same = RunConfig(**{name: value for name, value in given.items() if name not in unread})
     loss_at = build.build_loss(same, class_counts, device)
     return lambda epoch: BatchLoss(loss_at(epoch))
 

@@ -7,6 +7,7 @@ from lt_lib._checks import check_known
 from lt_lib.data.image_files import image_file_names
 from lt_lib.models.resnet_image import DEPTHS
 from lt_lib.recipes._fields import (
+    BELOW_ONE,
     INFINITY,
     check_choices,
     check_ranges,
@@ -67,7 +68,7 @@ class LargeConfig:
     base_learning_rate: float = 0.1  # after warm-up, per 256 images of a batch, > 0
     schedule: str = "three_steps"  # three_steps, two_steps or cosine: a tenth at 1/3, 2/3, 8/9; at 1/3, 2/3; down to 0
     warmup: float = 5 / 90  # fraction of the run with a rising rate, in [0, 1]
-    momentum: float = 0.9  # of SGD, in [0, 1]
+    momentum: float = 0.9  # of SGD, in [0, 1)
     nesterov: bool = True  # gradient ahead of the momentum
     weight_decay: float = 1e-4  # coefficient of the squared norm / 2, >= 0
     decay_on: str = "kernels"  # all or kernels: with or without batch normalisation and biases
@@ -129,7 +130,7 @@ _RANGES = (
     ("batch_size", 1, INFINITY),
     ("base_learning_rate", 1e-12, INFINITY),
     ("warmup", 0, 1),
-    ("momentum", 0, 1),
+    ("momentum", 0, BELOW_ONE),
     ("weight_decay", 0, INFINITY),
     ("seed", 0, INFINITY),
     ("evaluate_every", 1, INFINITY),

@@ -1,8 +1,10 @@
 """The methods of the papers' tables as differences from plain training, and the three cost profiles."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lt_lib._checks import check_known
+from lt_lib.recipes._fields import defaults_of
 from lt_lib.recipes.config import RunConfig
 from lt_lib.training import change_epoch
 
@@ -97,7 +99,8 @@ def method_config(method: str, base: RunConfig | None = None, **changes: Any) ->
     """Configuration of a method from the papers' tables.
 
     A method of the base does not stay: all fields that `METHODS` names go back to their defaults first, gamma and the
-    normalisation included; other values of these are `changes`.
+    normalisation included; other values of these are `changes`. Other numbers of the base, such as beta, stay where the
+    method reads them, and go back where it does not.
 
     Args:
         method: a key of `METHODS`, such as "LDAM-DRW".
@@ -106,16 +109,39 @@ def method_config(method: str, base: RunConfig | None = None, **changes: Any) ->
         changes: further fields, applied last.
 
     Raises:
-        ValueError: unknown method (with the nearest names), or a field out of range.
+        ValueError: unknown method (with the nearest names), a field out of range, or one among the changes that nothing
+            reads.
 
     Example:
         >>> method_config("LDAM-DRW", epochs=10).defer_until
         0.8
     """
     check_known(method, "method", METHODS)
+    start = base or RunConfig()
+    return start.changed(**method_changes(method, type(start), vars(start), **changes))
+
+
+def method_values(method: str) -> dict[str, Any]:
+    """All fields that `METHODS` names, as a method has them.
+
+    Args:
+        method: a key of `METHODS`.
+    """
     named = {name for difference in METHODS.values() for name in difference}
-    plain = {name: RunConfig.__dataclass_fields__[name].default for name in named}
-    return (base or RunConfig()).changed(**{**plain, **METHODS[method], **changes})
+    return {**defaults_of(RunConfig, named), **METHODS[method]}
+
+
+def method_changes(method: str, kind: type[RunConfig], values: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """What to change to apply a method: its own fields, those of the base that it does not read, and the changes.
+
+    Args:
+        method: a key of `METHODS`.
+        kind: class of the configuration.
+        values: all its fields before.
+        changes: further fields; one that nothing reads stays among them, for the configuration to refuse.
+    """
+    fields = {**method_values(method), **changes}
+    return {**defaults_of(kind, kind.unread_fields({**values, **fields})), **fields}
 
 
 def preset(name: str, method: str = "ERM", **changes: Any) -> RunConfig:

@@ -13,9 +13,9 @@ from lt_lib import data, metrics, models, training
 from lt_lib._checks import check_known
 from lt_lib.data import augment
 from lt_lib.recipes import build
-from lt_lib.recipes._fields import INFINITY, check_choices, check_left, check_ranges
+from lt_lib.recipes._fields import INFINITY, check_choices, check_kind, check_left, check_ranges, defaults_of
 from lt_lib.recipes.config import RunConfig
-from lt_lib.recipes.methods import method_name
+from lt_lib.recipes.methods import method_config, method_name
 from lt_lib.recipes.result import RunResult, numbers, read_result, result_values
 from lt_lib.recipes.run import train_and_measure
 from lt_lib.training.pretraining import View, crop_and_jitter, shift_and_noise
@@ -56,7 +56,7 @@ class PretrainConfig(RunConfig):
         check_task(self)
         check_ranges(self, _RANGES)
         if self.pretext == "none":
-            check_left(self, _OF_THE_TASK, "pretext 'none'")
+            check_left(self, _OF_THE_TASK, "with pretext 'none'")
         if self.num_devices != 1:
             raise ValueError(f"`num_devices` must be 1 for pre-training, got {self.num_devices}.")
         if self.classifier != "head" and (self.loss == "ldam" or not self.validation_per_class):
@@ -78,7 +78,7 @@ class PretrainConfig(RunConfig):
             >>> control.pretext, control.epochs, control.total_epochs
             ('none', 400, 400)
         """
-        defaults: Any = {name: type(self).__dataclass_fields__[name].default for name in _OF_THE_TASK}
+        defaults = defaults_of(type(self), _OF_THE_TASK)
         return replace(self, **defaults, pretext="none", pretrain_epochs=0, epochs=self.total_epochs)
 
 
@@ -207,11 +207,13 @@ def run_pretrain(
         dataset: the loaded data set, if the caller has it already.
 
     Raises:
+        TypeError: a configuration of another kind of run.
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: a checkpoint is damaged or of another configuration.
         ValueError, MissingDataError: vectors instead of images, another misfit, data of another name, or data that is
             not there.
     """
+    check_kind(config, PretrainConfig)
     device = training.resolve_device(config.device)
     precision = build.resolve_precision(config, device)
     fabric = training.make_fabric(device, precision)
@@ -307,7 +309,7 @@ def build_pretext(
     }
     check_known(config.pretext, "pretext", tasks)
     task = tasks[config.pretext]()
-    plain = replace(config, loss="softmax", bias_init="zero", decay_on="all")
+    plain = method_config("ERM", config, bias_init="zero", decay_on="all")
     if config.pretext == "simsiam":
         encoder = build.build_model(plain, input_shape, 2)
         width = encoder.head.in_features  # type: ignore[union-attr]

@@ -78,7 +78,7 @@ class RunResult:
             "model": config.model,
             "method": self.method,
             "imbalance_type": config.imbalance_type,
-            "imbalance_ratio": 1.0 if config.imbalance_type == "balanced" else config.imbalance_ratio,
+            "imbalance_ratio": _ratio(self),
             "n_max": config.n_max,
             "class_counts": " ".join(str(int(count)) for count in self.class_counts),
             "loss": config.loss,
@@ -133,6 +133,13 @@ class RunResult:
             ]
             lines.append(",".join([str(epoch), f"{rate:.8g}", f"{loss:.6g}", *scores]))
         return "\n".join(lines) + "\n"
+
+
+def _ratio(result: RunResult) -> float:
+    """Largest over smallest class: what was asked for, or for a set that was taken as it is, what there was."""
+    if result.config.imbalance_type == "natural":
+        return max(result.class_counts) / min(result.class_counts)
+    return 1.0 if result.config.imbalance_type == "balanced" else result.config.imbalance_ratio
 
 
 def numbers(values: Sequence[float | None]) -> list[float]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from lt_lib import data, metrics, models, training
 from lt_lib.recipes import build
+from lt_lib.recipes._fields import check_kind
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.result import RunResult, selected_accuracy, versions
 from lt_lib.recipes.side_by_side import side_by_side
@@ -63,7 +64,7 @@ def run(
         ValueError, MissingDataError: a name or a number that does not fit, data of another name, data that is not
             there.
     """
-    _check_kind(config)
+    check_kind(config, RunConfig)
     device = training.resolve_device(config.device)
     precision = build.resolve_precision(config, device)
     fabric = training.make_fabric(device, precision, num_devices=config.num_devices)
@@ -181,7 +182,7 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
             there.
     """
     for config in configs:
-        _check_kind(config)
+        check_kind(config, RunConfig)
     datasets: dict[tuple, data.Dataset] = {}
     subsets: dict[tuple, build.Subset] = {}
     groups: dict[Any, list[int]] = {}
@@ -212,14 +213,6 @@ def run_many(configs: Sequence[RunConfig], *, dataset: data.Dataset | None = Non
         outcomes = _run_stack(members, loaded, [subsets[_fields(config, _SPLIT)] for config in members])
         results |= zip(positions, outcomes, strict=True)
     return [results[position] for position in range(len(configs))]
-
-
-def _check_kind(config: RunConfig) -> None:
-    if type(config) is not RunConfig:
-        others = {"PretrainConfig": "run_pretrain", "SelfTrainConfig": "run_self_train", "SemiConfig": "run_semi"}
-        kind = type(config).__name__
-        hint = f": `{others[kind]}` runs it" if kind in others else ""
-        raise TypeError(f"`config` must be a RunConfig, got a {kind}{hint}.")
 
 
 def _run_job(job: tuple[RunConfig, data.Dataset]) -> RunResult:

@@ -1,6 +1,7 @@
 """`run_self_train(config)`: train on labels, label an unlabelled pool, train from scratch on both."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from lt_lib._checks import check_integer, check_known
 from lt_lib.data.base import array_hash
 from lt_lib.data.pools import OUTSIDE, Pool, PoolSpec, drawn_pool
 from lt_lib.recipes import build
-from lt_lib.recipes._fields import INFINITY, check_choices, check_left, check_ranges
+from lt_lib.recipes._fields import INFINITY, check_choices, check_kind, check_left, check_ranges, defaults_of
 from lt_lib.recipes.config import RunConfig
-from lt_lib.recipes.methods import METHODS, method_config, method_name
+from lt_lib.recipes.methods import METHODS, method_changes, method_name, method_values
 from lt_lib.recipes.pretrain import (
     PRETEXTS,
     PretrainConfig,
@@ -47,7 +48,7 @@ class SelfTrainConfig(RunConfig):
     All fields of `RunConfig` describe the base model, and the final one where none of the fields below says otherwise.
     The defaults of the latter are those of the code of Yang and Xu, on the embedded digits; `n_max` leaves a pool over.
     Not as in their code: images are standardised by the statistics of the whole training split, where theirs has fixed
-    constants, on SVHN .5 and .5.
+    constants, on SVHN .5 and .5. A field counts where one of the two models reads it.
     """
 
     n_max: int = 40  # labelled samples of the largest class, >= 0; 0: as many as every class has
@@ -66,6 +67,8 @@ class SelfTrainConfig(RunConfig):
     pretrain_epochs: int = 0  # passes of it over the labelled images, >= 0; 0 with pretext none
 
     def __post_init__(self) -> None:
+        if self.imbalance_type == "natural":
+            raise ValueError("`imbalance_type` must be one that is drawn, so that a pool is left, got 'natural'.")
         super().__post_init__()
         check_choices(self, _CHOICES)
         if self.base_method:
@@ -93,7 +96,7 @@ class SelfTrainConfig(RunConfig):
                 f"got {self.student_epochs} with {self.pool_source!r}."
             )
         if self.pool_source == "none":
-            check_left(self, _OF_THE_POOL, "pool_source 'none'")
+            check_left(self, _OF_THE_POOL, "with pool_source 'none'")
         _ = self.pool_spec
         if (self.relevance < 1) != bool(self.outside):
             raise ValueError(
@@ -106,6 +109,17 @@ class SelfTrainConfig(RunConfig):
                 f"with {self.sampling!r}."
             )
 
+    @classmethod
+    def unread_fields(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """Fields that neither model reads, see `RunConfig.unread_fields`."""
+        unread = super().unread_fields(values)
+        if values["base_method"] not in METHODS:  # none, or a name that is refused later
+            return unread
+        of_base = method_values(values["base_method"])
+        # What the base method sets itself it does not take from here either.
+        left = {*of_base, *super().unread_fields({**values, **of_base})}
+        return {name: needed for name, needed in unread.items() if name in left}
+
     @property
     def pool_spec(self) -> PoolSpec:
         """Size, imbalance and relevance of the pool."""
@@ -114,8 +128,8 @@ class SelfTrainConfig(RunConfig):
     @property
     def base_config(self) -> RunConfig:
         """The run on the labels alone whose model labels the pool."""
-        plain = RunConfig(**{field.name: getattr(self, field.name) for field in fields(RunConfig)})
-        return method_config(self.base_method, plain) if self.base_method else plain
+        own = {field.name: getattr(self, field.name) for field in fields(RunConfig)}
+        return RunConfig(**own | (method_changes(self.base_method, RunConfig, own) if self.base_method else {}))
 
     @property
     def final_config(self) -> "SelfTrainConfig":
@@ -128,6 +142,7 @@ class SelfTrainConfig(RunConfig):
     def pretrain_config(self) -> PretrainConfig:
         """The pre-training that both models start from; it needs a task."""
         plain = {field.name: getattr(self, field.name) for field in fields(RunConfig)}
+        plain |= defaults_of(RunConfig, RunConfig.unread_fields(plain))  # what the base method alone reads
         return PretrainConfig(**plain, pretext=self.pretext, pretrain_epochs=self.pretrain_epochs)
 
     def frequency_order(self, num_classes: int) -> np.ndarray | None:
@@ -165,8 +180,10 @@ class SelfTrainConfig(RunConfig):
             both = labelled + round(labelled * self.pool_amount)
             steps = -(-labelled // self.batch_size), -(-both // self.student_batch_size)
             passes = self.student_epochs * steps[1] / steps[0]
-        defaults: Any = {name: type(self).__dataclass_fields__[name].default for name in _OF_THE_POOL}
-        return replace(self, **defaults, pool_source="none", student_epochs=0, epochs=self.epochs + round(passes))
+        changes = defaults_of(type(self), _OF_THE_POOL)
+        changes |= {"pool_source": "none", "student_epochs": 0, "epochs": self.epochs + round(passes)}
+        unread = self.unread_fields({**vars(self), **changes})  # what the base method alone read goes with it
+        return replace(self, **defaults_of(type(self), unread), **changes)
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -390,11 +407,13 @@ def run_self_train(
         pool: the pool, if the caller has it already; `build_pool` draws it otherwise.
 
     Raises:
+        TypeError: a configuration of another kind of run.
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: a checkpoint is damaged or of another run.
         ValueError, MissingDataError: a name or a number that does not fit, data of another name, a pool from another
             source, or data that are not there.
     """
+    check_kind(config, SelfTrainConfig)
     if pool is not None and config.pool_source == "none":
         raise ValueError(f"`pool` must be left out with pool_source 'none', got one from {pool.source!r}.")
     if pool is not None and pool.source != config.pool_source:

@@ -17,6 +17,7 @@ from lt_lib._paths import write_whole
 from lt_lib.data import protocols, strong_augment
 from lt_lib.models.wide_resnet import WideResNet, decay_without_norm
 from lt_lib.recipes import build
+from lt_lib.recipes._fields import check_kind
 from lt_lib.recipes.config import RunConfig
 from lt_lib.recipes.result import dataset_label, numbers, plain_values, read_result, selected_accuracy, versions
 from lt_lib.recipes.semi_config import SemiConfig, model_numbers, semi_method_name
@@ -304,11 +305,13 @@ def run_semi(
         The measured `SemiResult`; None for a run left before its last generation.
 
     Raises:
+        TypeError: a configuration of another kind of run.
         NonFiniteLossError: the loss became infinite or NaN.
         CheckpointError: `checkpoint` is damaged or of another configuration.
         ValueError, MissingDataError: a name or a number that does not fit, a problem of another configuration, data
             that are not there.
     """
+    check_kind(config, SemiConfig)
     if stop_after is not None:
         check_integer(stop_after, "stop_after", minimum=1)
     device = training.resolve_device(config.device)
@@ -345,10 +348,13 @@ def run_semi_many(configs: Sequence[SemiConfig], *, dataset: data.Dataset | None
         dataset: the data set of all of them, if the caller has it already; loaded by name otherwise.
 
     Raises:
+        TypeError: a configuration of another kind of run.
         NonFiniteLossError: a loss became infinite or NaN.
         ValueError, MissingDataError: a name or a number that does not fit, data of another name, data that are not
             there.
     """
+    for config in configs:
+        check_kind(config, SemiConfig)
     groups: dict[Any, list[int]] = {}
     datasets: dict[tuple, data.Dataset] = {}
     for position, config in enumerate(configs):

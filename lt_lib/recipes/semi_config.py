@@ -5,7 +5,16 @@ from typing import Any
 
 from lt_lib._checks import check_known
 from lt_lib.data.protocols import FAMILIES, ROUNDINGS, Protocol
-from lt_lib.recipes._fields import INFINITY, check_choices, check_ranges, check_types, experiment_hash
+from lt_lib.recipes._fields import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    INFINITY,
+    check_choices,
+    check_ranges,
+    check_types,
+    defaults_of,
+    experiment_hash,
+)
 from lt_lib.recipes.config import PROFILES
 
 LEARNERS = ("supervised", "pseudo_label", "mean_teacher", "fixmatch")
@@ -38,8 +47,9 @@ class SemiConfig:
     Where published ports decide differently from the authors, the decision is a field of its own, and the authors'
     choice its default. Every field is checked on construction; `changed` makes variants.
 
-    `label_fraction` lies in (0, 1): with 1 nothing is left to learn without labels, and a run has to leave at least one
-    such sample. `label` names what no field tells, such as the control of equal compute; it does not rename a method.
+    `label_fraction` lies in (0, 1), in the other families too, which do not read it: with 1 nothing is left to learn
+    without labels, and a run has to leave at least one such sample. `label` names what no field tells, such as the
+    control of equal compute; it does not rename a method.
     """
 
     dataset: str = "cifar10"  # name understood by lt_lib.data.load
@@ -49,7 +59,7 @@ class SemiConfig:
     # Which samples.
     family: str = "crest"  # crest, darp or daso: see lt_lib.data.protocols
     n_max: int = 5000  # crest: samples of the largest class, labelled or not
-    label_fraction: float = 0.1  # crest: labelled share of every class, in [0, 1]
+    label_fraction: float = 0.1  # crest: labelled share of every class, in (0, 1)
     rounding: str = "ceil"  # ceil, floor or nearest: crest: of the number of labelled samples
     n_labelled: int = 0  # darp, daso: labelled samples of the largest class
     n_unlabelled: int = 0  # darp, daso: unlabelled samples of the largest class
@@ -94,7 +104,7 @@ class SemiConfig:
     batch_size: int = 64  # labelled samples per step, >= 1
     learning_rate: float = 0.03  # of the first step, > 0
     lr_level: float = 1.0  # part of the cosine arc, in sixteenths of pi, in [0, 8]; 7 is FixMatch's own
-    momentum: float = 0.9  # Nesterov, in (0, 1]
+    momentum: float = 0.9  # Nesterov, in (0, 1)
     weight_decay: float = 5e-4  # coefficient of the squared norm / 2, >= 0, batch normalisation spared
     ema_decay: float = 0.999  # of the averaged model, in [0, 1]
     evaluate_every: int = 1  # epochs between evaluations, >= 1
@@ -117,11 +127,6 @@ class SemiConfig:
             raise ValueError(
                 "`alignment` must be 'none' with learner 'supervised' where the selection is not aligned either, "
                 f"got {self.alignment!r}."
-            )
-        if self.family == "crest" and not 0 < self.label_fraction < 1:
-            raise ValueError(
-                "`label_fraction` must be in (0, 1), which leaves labelled and unlabelled samples, "
-                f"got {self.label_fraction}."
             )
         _ = self.protocol
         if self.family == "crest" and self.unlabelled_imbalance_ratio:
@@ -165,7 +170,7 @@ class SemiConfig:
 
 
 _RANGES = (
-    ("label_fraction", 0, 1),
+    ("label_fraction", ABOVE_ZERO, BELOW_ONE),
     ("imbalance_ratio", 1, INFINITY),
     ("unlabelled_imbalance_ratio", 0, INFINITY),
     ("subset_seed", 0, INFINITY),
@@ -187,7 +192,7 @@ _RANGES = (
     ("batch_size", 1, INFINITY),
     ("learning_rate", 1e-12, INFINITY),
     ("lr_level", 0, 8),
-    ("momentum", 1e-12, 1),
+    ("momentum", ABOVE_ZERO, BELOW_ONE),  # Nesterov momentum has to be there
     ("weight_decay", 0, INFINITY),
     ("ema_decay", 0, 1),
     ("evaluate_every", 1, INFINITY),
@@ -242,13 +247,18 @@ def semi_config(method: str, base: SemiConfig | None = None, **changes: Any) -> 
     "fixmatch equal-compute" is FixMatch for as many steps as all generations of the base together, in one training
     with a learning-rate schedule over its whole length; the control that belongs beside CReST.
 
+    A method of the base does not stay: all fields that `SEMI_METHODS` names go back to their defaults first, except the
+    number of generations, which is a length; other values of these are `changes`.
+
     Args:
         method: a key of `SEMI_METHODS`.
-        base: configuration that the method is applied to; `SemiConfig()` if not given.
+        base: configuration that the method is applied to; `SemiConfig()` if not given. One of a single training does
+            not say how many generations CReST would have: give `generations` with it.
         changes: further fields; those that the method sets too have the last word.
 
     Raises:
-        ValueError: unknown method (with the nearest names), or a field out of range.
+        ValueError: unknown method (with the nearest names), a method of several generations with one, or a field out of
+            range.
 
     Example:
         >>> [semi_config(name).steps for name in ("fixmatch", "fixmatch equal-compute", "crest")]
@@ -256,7 +266,11 @@ def semi_config(method: str, base: SemiConfig | None = None, **changes: Any) -> 
     """
     check_known(method, "method", SEMI_METHODS)
     start = base or SemiConfig()
-    fields = {**SEMI_METHODS[method], **changes, "label": method}
+    named = {name for difference in SEMI_METHODS.values() for name in difference if name != "generations"}
+    fields = {**defaults_of(SemiConfig, named), **SEMI_METHODS[method], **changes, "label": method}
+    generations = fields.get("generations", start.generations)
+    if "generations" not in SEMI_METHODS[method] and generations == 1:
+        raise ValueError(f"`generations` must be >= 2 for method {method!r}, got 1; 1 is its learner alone.")
     if method == EQUAL_COMPUTE:
         length = changes.get("epochs", start.epochs) * changes.get("generations", start.generations)
         fields |= {"epochs": length, "generations": 1}

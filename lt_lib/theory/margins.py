@@ -237,7 +237,9 @@ def numeric_optimal_margins(
         u[free] += np.clip(step, -1.0, 1.0)
         if np.max(np.abs(step), initial=0.0) < 1e-9:
             return total * np.asarray(softmax(u))
-    raise RuntimeError(f"numeric_optimal_margins did not settle within {_NEWTON_STEPS} Newton steps.")
+    raise RuntimeError(
+        f"numeric_optimal_margins did not settle within {_NEWTON_STEPS} Newton steps; a margin may underflow."
+    )
 
 
 def confidence_term(

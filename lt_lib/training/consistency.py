@@ -225,16 +225,23 @@ def align_predictions(probabilities: Tensor, target: Tensor) -> Tensor:
 
     Args:
         probabilities: `(samples, classes)`.
-        target: distribution `(classes,)`.
+        target: distribution `(classes,)`. Its values are looked at, for which the host waits for the device: this is
+            for once after a training, while a step that may be recorded uses `DistributionAlignment`.
 
     Returns:
         Corrected predictions of the same shape; a class that is never predicted stays finite.
+
+    Raises:
+        ValueError: predictions of another shape, or a target that is no distribution over their classes.
 
     Example:
         >>> align_predictions(torch.tensor([[0.8, 0.2], [0.8, 0.2]]), torch.tensor([0.5, 0.5]))
         tensor([[0.5000, 0.5000],
                 [0.5000, 0.5000]])
     """
+    if probabilities.ndim != 2:
+        raise ValueError(f"`probabilities` must have shape (samples, classes), got {tuple(probabilities.shape)}.")
+    _distribution(target, "target", probabilities.shape[1])
     corrected = probabilities * (_FLOOR + target) / (_FLOOR + probabilities.mean(dim=0))
     return corrected / corrected.sum(dim=1, keepdim=True)
 
@@ -245,7 +252,14 @@ def _target_row(target: Target, num_classes: int) -> Tensor:
     if isinstance(target, str):
         check_known(target, "targets", ("running",))
         return torch.full((num_classes,), 1 / num_classes, dtype=torch.float64)
-    row = target.double().cpu()
-    if row.shape != (num_classes,) or bool((row < 0).any()) or abs(float(row.sum()) - 1) > 1e-6:
-        raise ValueError(f"`targets` must be {num_classes} non-negative numbers with sum 1, got {row.tolist()}.")
+    return _distribution(target, "targets", num_classes)
+
+
+def _distribution(values: Tensor, argument: str, num_classes: int) -> Tensor:
+    """The numbers in float64 on the CPU; their sum may miss 1 by what their own type rounds to."""
+    row = values.detach().double().cpu()
+    missing = max(1e-6, torch.finfo(values.dtype).eps if values.is_floating_point() else 0.0)
+    # Written so that NaN, which compares false with everything, is refused too.
+    if row.shape != (num_classes,) or not bool((row >= 0).all()) or not abs(float(row.sum()) - 1) <= missing:
+        raise ValueError(f"`{argument}` must be {num_classes} non-negative numbers with sum 1, got {row.tolist()}.")
     return row

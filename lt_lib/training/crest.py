@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from lt_lib._checks import check_integer, check_known, check_real
+from lt_lib._checks import check_distributions, check_integer, check_known, check_real
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lt_lib.training.loop import leave_after
 
@@ -72,7 +72,8 @@ def inclusion_rates(profile: ArrayLike, alpha: float) -> np.ndarray:
         alpha: exponent itself, finite and >= 0.
 
     Returns:
-        float64 `(classes,)` in (0, 1], in the order of `profile`; 1 for the rarest class.
+        float64 `(classes,)` in [0, 1], in the order of `profile`; 1 for the rarest class, and 0 only where the power
+            is below what float64 holds, such as :math:`10^{-600}`.
 
     Raises:
         ValueError: `alpha` < 0, or a class without a labelled sample.
@@ -187,7 +188,8 @@ def select_pseudo_labels(
     there is no threshold. Candidates of equal confidence are taken in their order.
 
     Args:
-        probabilities: predicted distributions `(candidates, classes)`, array or tensor, finite.
+        probabilities: predicted distributions `(candidates, classes)`, array or tensor; rows summing to 1 (tolerance
+            1e-2, half precision passes).
         rates: :math:`\mu`, share to keep of each predicted class `(classes,)`, in [0, 1].
         how: "top" keeps the most confident, as the authors' code does; "random" draws as many without regard to
             confidence.
@@ -197,7 +199,8 @@ def select_pseudo_labels(
         The choice. A class that is never predicted contributes nothing, and the result names it.
 
     Raises:
-        ValueError: no candidate, numbers that are not finite, rates outside [0, 1], or "random" without `rng`.
+        ValueError: no candidate, rows that are no distribution (such as logits), rates outside [0, 1], or "random"
+            without `rng`.
 
     Example:
         >>> chosen = select_pseudo_labels([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], [0.5, 1.0])
@@ -205,12 +208,8 @@ def select_pseudo_labels(
         ([0, 2], [0, 1])
     """
     check_known(how, "how", get_args(How))
-    table = np.asarray(probabilities.cpu() if isinstance(probabilities, torch.Tensor) else probabilities, np.float64)
+    table = check_distributions(probabilities, "probabilities")
     shares = np.asarray(rates, dtype=np.float64)
-    if table.ndim != 2 or len(table) == 0:
-        raise ValueError(f"`probabilities` must be (candidates, classes) with a candidate or more, got {table.shape}.")
-    if not np.isfinite(table).all():
-        raise ValueError("`probabilities` must be finite, got NaN or infinite numbers.")
     if shares.shape != (table.shape[1],) or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"`rates` must be {table.shape[1]} numbers in [0, 1], got {shares.tolist()}.")
     if how == "random" and rng is None:

@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_known, check_positive, check_real
+from lt_lib._checks import check_class_indices, check_integer, check_known, check_positive, check_real
 from lt_lib.metrics import balanced_accuracy
+from lt_lib.training.loop import evaluating
 
 CLASSIFIERS = ("crt", "tau", "lws", "ncm")
 TAUS = tuple(round(0.1 * step, 1) for step in range(21))  # 0, 0.1 ... 2
@@ -69,16 +70,13 @@ def extract_features(model: nn.Module, inputs: Tensor, *, batch_size: int = 1000
     """Features of `inputs` before the last layer in evaluation mode, float32 or wider, `(samples, width)`.
 
     Args:
-        model: module with a method `features`; its training mode is restored afterwards.
+        model: module with a method `features`; the training mode of each of its parts is restored afterwards.
         inputs: `(samples, ...)`, prepared as the model expects and not augmented.
         batch_size: samples per forward pass.
     """
-    was_training = model.training
-    model.eval()
     encode: Any = model.features
-    parts = [encode(part) for part in inputs.split(batch_size)]
-    model.train(was_training)
-    features = torch.cat(parts)
+    with evaluating(model):
+        features = torch.cat([encode(part) for part in inputs.split(batch_size)])
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
@@ -103,17 +101,21 @@ def retrain_classifier(
 
     Args:
         data: training samples.
-        num_classes: C.
+        num_classes: C, >= 2.
         rng: generator of the draws.
         epochs: passes, >= 1.
         learning_rate: of the first step, > 0.
         batch_size: samples per step.
-        weight_decay: of weights and bias.
+        weight_decay: of weights and bias, >= 0.
         balanced: class-balanced draws.
 
     Raises:
-        ValueError: a class without a sample where draws are balanced, or a number out of range.
+        ValueError: features and targets that do not fit, a class without a sample where draws are balanced, a target or
+            a number out of range.
+        TypeError: targets that are not int64.
     """
+    _check_data(data, num_classes)
+    check_real(weight_decay, "weight_decay", minimum=0.0)
     weight = torch.zeros(num_classes, data.features.shape[1], dtype=data.features.dtype, device=data.features.device)
     bias = torch.zeros_like(weight[:, 0])
     _descend(
@@ -167,8 +169,9 @@ def learn_weight_scaling(
 
     .. math:: z_c = f_c\,(w_c^\top h + b_c)
 
-    All factors start at 1. Arguments as for `retrain_classifier`, beside the trained `weight` and `bias`.
+    All factors start at 1. Arguments and errors as for `retrain_classifier`, beside the trained `weight` and `bias`.
     """
+    _check_data(data, len(weight))
     factors = torch.ones(len(weight), dtype=data.features.dtype, device=data.features.device)
     fixed = F.linear(data.features, weight.detach(), None if bias is None else bias.detach())
     _descend(
@@ -191,13 +194,16 @@ def nearest_class_mean(data: FeatureSet, num_classes: int, distance: Distance = 
 
     Args:
         data: training samples, at least one of every class.
-        num_classes: C.
+        num_classes: C, >= 2.
         distance: "cosine" or "euclidean".
 
     Raises:
-        ValueError: a class without a sample, or an unknown distance.
+        ValueError: features and targets that do not fit, a target out of range, a class without a sample, or an unknown
+            distance.
+        TypeError: targets that are not int64.
     """
     check_known(distance, "distance", ("cosine", "euclidean"))
+    _check_data(data, num_classes)
     size = _class_sizes(data.targets, num_classes)
     unit = F.normalize(data.features, dim=1)
     means = torch.zeros(num_classes, unit.shape[1], dtype=unit.dtype, device=unit.device)
@@ -312,6 +318,17 @@ def _descend(
                 velocity.mul_(0.9).add_(gradient).add_(parameter, alpha=weight_decay)
                 parameter.sub_(velocity, alpha=rate)
             step += 1
+
+
+def _check_data(data: FeatureSet, num_classes: int) -> None:
+    check_integer(num_classes, "num_classes", minimum=2)
+    if data.targets.dtype != torch.int64:
+        raise TypeError(f"`data.targets` must be int64, got {data.targets.dtype}.")
+    check_class_indices(data.targets, "data.targets", num_classes)
+    if data.features.ndim != 2 or len(data.features) != len(data.targets):
+        raise ValueError(
+            f"`data.features` must have shape ({len(data.targets)}, width), got {tuple(data.features.shape)}."
+        )
 
 
 def _class_sizes(targets: Tensor, num_classes: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-from lt_lib._checks import check_fraction, check_real
+from lt_lib._checks import check_below_one, check_real
 
 
 class Descent:
@@ -21,7 +21,7 @@ class Descent:
 
     Args:
         groups: dictionaries with `params` and, if their weights decay, `weight_decay`.
-        momentum: m in [0, 1].
+        momentum: m in [0, 1).
         nesterov: whether the gradient looks ahead along the momentum, which must be there.
 
     Raises:
@@ -39,9 +39,7 @@ class Descent:
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]], *, momentum: float, nesterov: bool = False) -> None:
-        self.momentum, self.nesterov = check_fraction(momentum, "momentum"), nesterov
-        if nesterov and momentum == 0:
-            raise ValueError("`nesterov` must be False without momentum, got True.")
+        self.momentum, self.nesterov = check_momentum(momentum, nesterov=nesterov), nesterov
         self._groups = [_group(**group) for group in groups]
         everything = [parameter for parameters, _ in self._groups for parameter in parameters]
         if len(set(everything)) != len(everything):
@@ -75,6 +73,14 @@ class Descent:
             self._velocity.update(zip(moved, velocities, strict=True))
             for parameter in moved:
                 parameter.grad = None
+
+
+def check_momentum(momentum: Any, *, nesterov: bool) -> float:
+    """Return the momentum of SGD as a float in [0, 1); Nesterov's look ahead needs one above 0."""
+    number = check_below_one(momentum, "momentum")
+    if nesterov and number == 0:
+        raise ValueError("`nesterov` must be False without momentum, got True.")
+    return number
 
 
 def _group(params: Any, weight_decay: float = 0.0, **others: Any) -> tuple[list[Tensor], float]:

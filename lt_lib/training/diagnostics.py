@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lt_lib._checks import check_fraction
+from lt_lib._checks import check_class_indices, check_distributions, check_fraction, check_integer
 from lt_lib.metrics import per_class_precision, per_class_recall
 from lt_lib.training.crest import GenerationRecord, Selection
 
@@ -87,9 +87,10 @@ def pseudo_label_report(
     """Judge predictions on a balanced test set and on the unlabelled pool.
 
     Args:
-        test_probabilities: `(test samples, classes)`, array or tensor.
+        test_probabilities: `(test samples, classes)`, array or tensor; rows summing to 1 (tolerance 1e-2, half
+            precision passes).
         test_targets: true classes of the test samples.
-        pool_probabilities: `(pool samples, classes)`.
+        pool_probabilities: `(pool samples, classes)`, the same.
         pool_targets: true classes of the pool.
         prior: class distribution that the mean prediction is compared with `(classes,)`.
         threshold: confidence that counts as high, in [0, 1].
@@ -98,10 +99,13 @@ def pseudo_label_report(
         The report.
 
     Raises:
-        ValueError: shapes that do not fit, or a threshold out of range.
+        ValueError: rows that are no distribution (such as logits), shapes that do not fit, a class or a threshold out
+            of range.
+        TypeError: classes that are no integers.
     """
     check_fraction(threshold, "threshold")
-    test, pool = _table(test_probabilities, "test_probabilities"), _table(pool_probabilities, "pool_probabilities")
+    test = check_distributions(test_probabilities, "test_probabilities")
+    pool = check_distributions(pool_probabilities, "pool_probabilities")
     classes = test.shape[1]
     if pool.shape[1] != classes:
         raise ValueError(f"`pool_probabilities` must have {classes} classes, got {pool.shape[1]}.")
@@ -109,7 +113,8 @@ def pseudo_label_report(
     members = labels[:, None] == np.arange(classes)
     size = members.sum(axis=0)
     high = confidence >= threshold
-    truth, guess = _labels(test_targets), test.argmax(axis=1)
+    truth, guess = _labels(test_targets, "test_targets", len(test), classes), test.argmax(axis=1)
+    pool_truth = _labels(pool_targets, "pool_targets", len(pool), classes)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_confidence = (members * confidence[:, None]).sum(axis=0) / size
         mask_rate = (members & high[:, None]).sum(axis=0) / size
@@ -117,8 +122,8 @@ def pseudo_label_report(
     return PseudoLabelReport(
         test_recall=per_class_recall(truth, guess, classes),
         test_precision=per_class_precision(truth, guess, classes),
-        pool_recall=per_class_recall(_labels(pool_targets), labels, classes),
-        pool_precision=per_class_precision(_labels(pool_targets), labels, classes),
+        pool_recall=per_class_recall(pool_truth, labels, classes),
+        pool_precision=per_class_precision(pool_truth, labels, classes),
         predicted=size / len(pool),
         confidence=mean_confidence,
         mask_rate=mask_rate,
@@ -132,18 +137,24 @@ def selection_precision(selection: Selection, candidate_targets: Any, num_classe
 
     Args:
         selection: what was chosen.
-        candidate_targets: true classes of the candidates.
-        num_classes: number of classes.
+        candidate_targets: true classes of all candidates, array or tensor.
+        num_classes: number of classes, at least that of the selection.
 
     Returns:
         float64 `(classes,)`, NaN for a class that nothing was selected for.
+
+    Raises:
+        ValueError: another number of targets than of candidates, a target out of range, or too few classes.
+        TypeError: targets or a number of classes that are no integers.
 
     Example:
         >>> chosen = Selection(np.array([0, 2]), np.array([0, 1]), np.array([2, 1]), np.array([1, 1]))
         >>> selection_precision(chosen, [0, 0, 0], 3).tolist()
         [1.0, 0.0, nan]
     """
-    right = _labels(candidate_targets)[selection.indices] == selection.labels
+    check_integer(num_classes, "num_classes", minimum=len(selection.predicted))
+    truth = _labels(candidate_targets, "candidate_targets", int(selection.predicted.sum()), num_classes)
+    right = truth[selection.indices] == selection.labels
     size = np.bincount(selection.labels, minlength=num_classes)
     hits = np.bincount(selection.labels[right], minlength=num_classes)
     return np.divide(hits, size, out=np.full(num_classes, np.nan), where=size > 0)
@@ -173,12 +184,8 @@ def generation_rows(records: Sequence[GenerationRecord], **labels: Any) -> list[
     return rows
 
 
-def _table(probabilities: Any, argument: str) -> np.ndarray:
-    table = np.asarray(probabilities.cpu() if hasattr(probabilities, "cpu") else probabilities, dtype=np.float64)
-    if table.ndim != 2 or len(table) == 0 or not np.isfinite(table).all():
-        raise ValueError(f"`{argument}` must be finite numbers (samples, classes), got shape {table.shape}.")
-    return table
-
-
-def _labels(targets: Any) -> np.ndarray:
-    return np.asarray(targets.cpu() if hasattr(targets, "cpu") else targets)
+def _labels(targets: Any, argument: str, samples: int, classes: int) -> np.ndarray:
+    labels = check_class_indices(targets, argument, classes)
+    if len(labels) != samples:
+        raise ValueError(f"`{argument}` must have one entry per sample ({samples}), got {len(labels)}.")
+    return labels

@@ -6,7 +6,8 @@ recorded and replayed (`lt_lib.training.graphs`).
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer
+from lt_lib._checks import check_below_one, check_integer
 from lt_lib.metrics import balanced_accuracy
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_generator
 from lt_lib.training.graphs import Recorded, give_up, recording, resolve_execution
@@ -70,19 +71,34 @@ def shuffled(num_samples: int) -> Order:
     return order
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; afterwards, or after an error, every module is in the mode it was in.
+
+    The mode of the whole is not enough: a batch normalisation that was frozen by `eval()` must stay frozen.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        # First by the method, which reaches what a model keeps out of sight, such as the template of a stack.
+        model.train(modes[0][1])
+        for module, mode in modes:
+            module.training = mode
+
+
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Tensor, *, batch_size: int = 1000) -> Tensor:
     """Logits of `inputs` in evaluation mode, float32 or wider, on the device of the model, `(samples, classes)`.
 
     Args:
-        model: any module; its training mode is restored afterwards.
+        model: any module; the training mode of each of its parts is restored afterwards.
         inputs: `(samples, ...)`, prepared as the model expects.
         batch_size: samples per forward pass, >= 1.
     """
-    was_training = model.training
-    model.eval()
-    logits = torch.cat([model(part) for part in inputs.split(batch_size)])
-    model.train(was_training)
+    with evaluating(model):
+        logits = torch.cat([model(part) for part in inputs.split(batch_size)])
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
@@ -147,7 +163,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: a step's loss is not finite; names epoch, step and sample indices.
-        ValueError: sizes or lengths out of range.
+        ValueError: sizes, lengths or `momentum` out of range.
         TypeError: a size that is no integer.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
@@ -157,6 +173,7 @@ def fit(
         )
     for name, number in (("epochs", epochs), ("batch_size", batch_size), ("evaluate_every", evaluate_every)):
         check_integer(number, name, minimum=1)
+    check_below_one(momentum, "momentum")
     if snapshots and checkpoint is None:
         raise ValueError(f"`snapshots` must be empty without a `checkpoint`, got {sorted(snapshots)}.")
     fabric = fabric or make_fabric("cpu", "float32")

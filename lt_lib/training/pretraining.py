@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_real
+from lt_lib._checks import check_below_one, check_integer, check_real
 from lt_lib.training.checkpoint import save_checkpoint
 from lt_lib.training.consistency import cross_entropy
 from lt_lib.training.descent import Descent
@@ -35,6 +35,7 @@ from lt_lib.training.loop import (
     History,
     Order,
     epoch_numbers,
+    evaluating,
     leave_after,
     require_finite,
     restore,
@@ -397,10 +398,11 @@ def pretrain(
 
     Raises:
         NonFiniteLossError: a step's loss is not finite.
-        ValueError: no image, or a size out of range.
+        ValueError: no image, or a size or `momentum` out of range.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
     _check_sizes(len(images), epochs, batch_size)
+    check_below_one(momentum, "momentum")
     fabric = fabric or make_fabric("cpu", "float32")
     groups = parameters or [{"params": list(model.parameters())}]
     optimizer = torch.optim.SGD(groups, lr=learning_rate_at(0), momentum=momentum, foreach=True)
@@ -471,7 +473,7 @@ def pretrain_stacked(
         epochs: length of the run.
         parameters: optimiser groups (`StackedModel.parameter_groups`).
         batch_size: images per member and step.
-        momentum: of SGD.
+        momentum: of SGD, in [0, 1).
 
     Returns:
         One `History` per member, as from `pretrain`; `seconds` is the member's share of the time.
@@ -525,11 +527,8 @@ def pretext_score(model: Any, images: Tensor, task: PretextTask, rng: torch.Gene
     if members:
         inputs, answers = (part.expand(members, *part.shape) for part in (inputs, answers))
         return task.score(model(inputs), answers)
-    was_training = model.training
-    model.eval()
-    score = task.score(model(inputs), answers)
-    model.train(was_training)
-    return score
+    with evaluating(model):
+        return task.score(model(inputs), answers)
 
 
 class Transferred(NamedTuple):

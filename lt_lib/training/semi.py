@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lt_lib._checks import check_integer, check_positive, check_real
+from lt_lib._checks import check_below_one, check_integer, check_positive, check_real
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint, set_generator
 from lt_lib.training.consistency import DistributionAlignment, Rule, Target, cross_entropy
 from lt_lib.training.descent import Descent
@@ -207,11 +207,12 @@ def fit_semi(
 
     Raises:
         NonFiniteLossError: a step's loss is not finite; names epoch, step and the labelled pool indices.
-        ValueError: an empty set, unequal lengths, sizes out of range.
+        ValueError: an empty set, unequal lengths, sizes or `momentum` out of range.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
     sizes = _check_sizes(epochs, steps_per_epoch, batch_size, unlabelled_ratio, evaluate_every)
     _check_stream(stream, rule)
+    _check_momentum(momentum)
     fabric = fabric or make_fabric("cpu", "float32")
     execution = resolve_execution(execution, fabric.device.type, processes=fabric.world_size)
     network = torch.compile(model, dynamic=False) if execution == "compile" else model
@@ -363,6 +364,7 @@ def fit_semi_stacked(
         raise ValueError(f"`alignment` must have one entry per stream ({len(streams)}), got {len(targets)}.")
     for stream in streams:
         _check_stream(stream, rule)
+    _check_momentum(momentum)
     descent = Descent(parameters or [{"params": list(model.parameters())}], momentum=momentum, nesterov=True)
     average = WeightAverage(model, ema_decay)
     aligner = _aligner(targets, num_classes, alignment_window, model)
@@ -621,6 +623,11 @@ def _aligner(
     first = next(model.parameters())
     check_integer(num_classes, "num_classes", minimum=2)
     return DistributionAlignment(targets, num_classes, window=window, device=first.device, dtype=first.dtype)
+
+
+def _check_momentum(momentum: float) -> None:
+    """Nesterov's gradient, which all of these methods use, looks ahead along the momentum: there must be some."""
+    check_positive(check_below_one(momentum, "momentum"), "momentum")
 
 
 def _optimizer(

@@ -64,7 +64,7 @@ def fit_stacked(
         epochs: length of the run, >= 1.
         parameters: optimiser groups (`StackedModel.parameter_groups`).
         batch_size: samples per member and step, >= 1.
-        momentum: of SGD.
+        momentum: of SGD, in [0, 1).
         test: inputs and targets that all members are evaluated on.
         evaluate_every: epochs between evaluations, >= 1; the last epoch is always evaluated.
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lt_lib._checks import check_integer
 from lt_lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lt_lib.training.loop import History, NonFiniteLossError, leave_after, set_rate
+from lt_lib.training.descent import check_momentum
+from lt_lib.training.loop import History, NonFiniteLossError, evaluating, leave_after, set_rate
 from lt_lib.training.placement import make_fabric, number_format
 
 TOP = 5
@@ -101,19 +102,17 @@ def count_hits(
     Returns:
         Counts over all processes, the same in each.
     """
-    was_training = model.training
-    model.eval()
     counts = torch.zeros(3, num_classes, dtype=torch.int64, device=fabric.device)
-    for images, share, _batch in stream.epoch(0):
-        if len(share) == 0:
-            continue
-        truth = targets[share].to(fabric.device, non_blocking=True)
-        with fabric.autocast():
-            logits = model(prepare(images.to(fabric.device, non_blocking=True)))
-        best = logits.topk(min(TOP, num_classes), dim=1).indices == truth[:, None]
-        hits = torch.stack([torch.ones_like(truth), best[:, 0].long(), best.any(dim=1).long()])
-        counts.index_add_(1, truth, hits)
-    model.train(was_training)
+    with evaluating(model):
+        for images, share, _batch in stream.epoch(0):
+            if len(share) == 0:
+                continue
+            truth = targets[share].to(fabric.device, non_blocking=True)
+            with fabric.autocast():
+                logits = model(prepare(images.to(fabric.device, non_blocking=True)))
+            best = logits.topk(min(TOP, num_classes), dim=1).indices == truth[:, None]
+            hits = torch.stack([torch.ones_like(truth), best[:, 0].long(), best.any(dim=1).long()])
+            counts.index_add_(1, truth, hits)
     if fabric.world_size > 1:
         counts = fabric.all_reduce(counts, reduce_op="sum")
     return HitCounts(*counts.cpu().numpy())
@@ -157,7 +156,7 @@ def fit_stream(
         prepare: images of the stream, on the device -> what the model expects.
         parameters: optimiser groups; all parameters without decay if not given.
         momentum: of SGD, in [0, 1).
-        nesterov: whether the gradient is taken ahead of the momentum.
+        nesterov: whether the gradient is taken ahead of the momentum, which must be there.
         micro_batch: images of one forward pass, to fit memory; gradients add up to those of the batch. 0: the share.
         evaluation: name -> (stream, targets), evaluated every `evaluate_every` epochs and after the last one.
         evaluate_every: epochs between evaluations, >= 1.
@@ -173,7 +172,7 @@ def fit_stream(
 
     Raises:
         NonFiniteLossError: a step's loss is not finite; names epoch, step and sample indices.
-        ValueError: a length out of range.
+        ValueError: a length or `momentum` out of range, or `nesterov` without momentum.
         TypeError: a length that is no integer.
         CheckpointError: the checkpoint is damaged or belongs to another run.
     """
@@ -183,6 +182,7 @@ def fit_stream(
         ("micro_batch", micro_batch, 0),
     ):
         check_integer(number, name, minimum=low)
+    check_momentum(momentum, nesterov=nesterov)
     fabric = fabric or make_fabric("cpu", "float32")
     groups = parameters or [{"params": list(model.parameters())}]
     optimizer = torch.optim.SGD(groups, lr=learning_rate_at(0), momentum=momentum, nesterov=nesterov, foreach=True)

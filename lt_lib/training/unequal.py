@@ -81,7 +81,7 @@ def fit_sets(
         epochs: length of the run.
         parameters: optimiser groups (`StackedModel.parameter_groups`).
         batch_size: samples per member and step.
-        momentum: of SGD.
+        momentum: of SGD, in [0, 1).
         noise: standard deviation of fresh Gaussian noise on every training input, >= 0; the counterpart of random crops
             for vectors.
 

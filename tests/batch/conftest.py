@@ -5,8 +5,10 @@ from batch.cases import write_grid
 from batch.world import Bench
 
 from lt_lib.batch.grid import load_grid
+from lt_lib.batch.object_place import ObjectPlace
 from lt_lib.batch.place import Place
 from lt_lib.batch.plan import make_plan
+from lt_lib.cli import main
 
 
 @pytest.fixture
@@ -27,6 +29,45 @@ def place(tmp_path):
     place = Place(tmp_path / "place")
     place.open()
     return place
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """An S3 server on this machine, which addresses in this process lead to."""
+    from batch.s3_server import s3_server  # loads moto, which most tests do without
+
+    with s3_server("bucket") as server:
+        settings = {
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "LT_MIRROR": str(tmp_path / "mirror"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def places(server, tmp_path):
+    """The same place in the store seen from two machines."""
+    from batch.s3_server import ADDRESS
+
+    return [ObjectPlace(ADDRESS, tmp_path / name) for name in ("one", "two")]
+
+
+@pytest.fixture
+def call(capsys):
+    """Calls `lt-lib` in this process; its exit status and all that it said."""
+
+    def call(*words):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
+ADDRESS = "s3://bucket/some/place"
 _ACCOUNT, _PARTITION = "123456789012", "aws"
 
 

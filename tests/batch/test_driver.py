@@ -250,7 +250,8 @@ def test_a_run_is_interrupted_without_limit_only_where_it_goes_on_from_its_check
 
     summary, engine, _ = drive(plan, place, behave)
     assert (summary.exit_code, len(engine.started)) == ((0, 6) if shared else (driver.INCOMPLETE, 3))
-    assert list(summary.failed.values()) == ([] if shared else ["the run was interrupted: preempted"])
+    lost = "the worker was lost: the run was interrupted: preempted"
+    assert list(summary.failed.values()) == ([] if shared else [lost])
 
 
 @pytest.mark.parametrize(

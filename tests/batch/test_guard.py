@@ -37,7 +37,7 @@ def watch(place, monkeypatch):
     monkeypatch.setattr(attempt, "end_descendants", broken)
 
     def run(claim, limit=None, seconds=20.0, after=lambda: None):
-        guard = Guard(place, claim, "s", limit)
+        guard = Guard(place, claim, "s", limit, lambda report: None)
         guard.start(watch_parent=False)
         end = time.monotonic() + seconds
         while guard.reason is None and time.monotonic() < end:

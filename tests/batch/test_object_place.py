@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from batch.cases import RESULT, fail, keep_plan, publish, write_grid
-from batch.s3_server import s3_server
+from batch.s3_server import ADDRESS
 
 from lt_lib.batch import object_place
 from lt_lib.batch.object_place import ObjectPlace, open_place
@@ -13,30 +13,6 @@ from lt_lib.batch.place import DamagedRun, Place, storage_problem
 from lt_lib.batch.states import survey
 from lt_lib.batch.tables import collect, csv_text
 from lt_lib.cli import main
-
-ADDRESS = "s3://bucket/some/place"
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    with s3_server("bucket") as server:
-        settings = {
-            "AWS_ENDPOINT_URL": server.url,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_REGION": "us-east-1",
-            "LT_MIRROR": str(tmp_path / "mirror"),
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        yield server
-
-
-@pytest.fixture
-def places(server, tmp_path):
-    """The same place seen from two machines."""
-    return [ObjectPlace(ADDRESS, tmp_path / name) for name in ("one", "two")]
 
 
 def test_an_address_opens_a_store_and_a_path_a_folder(server, tmp_path):

@@ -86,7 +86,7 @@ def test_a_computed_import_needs_the_whole_package(package):
 
 def test_modules_beside_the_notebook_count(package):
     assert found(package, "import helper") == ["helper.py", "pkg/__init__.py", "pkg/base.py", "second.py"]
-    assert found(package, "import json", extra=["*.txt"]) == ["data.txt"]
+    assert found(package, "import second", extra=["*.txt"])[0] == "data.txt"
     with pytest.raises(ValueError, match="`sources` must match files beside the notebook, got 'no.*'"):
         found(package, "import json", extra=["no.*"])
 

@@ -24,7 +24,7 @@ class Bench:
         self.folder = folder
         self.place = Place(folder / "place")
         self.sockets = Path(tempfile.mkdtemp(prefix="lt", dir="/tmp"))
-        self.environment = {**os.environ, "LT_BENCH": folder.name, "XDG_RUNTIME_DIR": str(self.sockets)}
+        self.environment = {**os.environ, "LT_BENCH": str(folder), "XDG_RUNTIME_DIR": str(self.sockets)}
         self.children: list[subprocess.Popen] = []
 
     def grid(self, text: str, *cells: str) -> Path:
@@ -83,7 +83,7 @@ class Bench:
             with contextlib.suppress(OSError):
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
                 environment = (path / "environ").read_bytes().split(b"\0")
-                if f"LT_BENCH={self.folder.name}".encode() in environment and state not in "ZX":
+                if f"LT_BENCH={self.folder}".encode() in environment and state not in "ZX":
                     found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         return found
 

@@ -163,3 +163,8 @@ def test_bad_hinge_modules_and_a_single_class():
         losses.MarginHingeLoss([0.1, -0.1])
     with pytest.raises(ValueError, match="`logits` must have at least two classes for a hinge"):
         losses.hinge_loss(torch.zeros(2, 1), torch.zeros(2).long())
+
+
+def test_margins_as_an_array_are_named_as_such():
+    with pytest.raises(TypeError, match=r"`margins` .*, got a NumPy array of float64 \(use torch.as_tensor"):
+        losses.ldam_loss(torch.zeros(1, 2), torch.tensor([0]), counts.ldam_margins([90, 10]))

@@ -166,3 +166,17 @@ def test_bad_strengths_and_counts():
             build([3, 0])
         with pytest.raises(ValueError, match=r"`weight` must have shape \(2,\), got \(3,\)"):
             build([3, 1], weight=[1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_balanced_softmax_takes_counts_as_well_as_shares(dtype):
+    logits = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(6) % 2
+    sizes = torch.tensor([90, 10], dtype=dtype)
+    expected = losses.balanced_softmax_loss(logits, targets, torch.tensor([0.9, 0.1]))
+    torch.testing.assert_close(losses.balanced_softmax_loss(logits, targets, sizes), expected)
+    torch.testing.assert_close(losses.BalancedSoftmaxLoss([90, 10])(logits, targets), expected)
+    with pytest.raises(ValueError, match="`class_prior` must be finite and above 0, got values from 0 to 1"):
+        losses.balanced_softmax_loss(logits, targets, torch.tensor([1, 0], dtype=dtype))
+    with pytest.raises(TypeError, match="`class_prior` must be a floating-point tensor, got a tensor of torch.bool"):
+        losses.balanced_softmax_loss(logits, targets, torch.tensor([True, True]))

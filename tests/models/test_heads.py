@@ -6,6 +6,7 @@ from torch import nn
 
 from lt_lib.losses import sigmoid_loss
 from lt_lib.models import MLP, CosineHead, StackedModel, initialise_prior_bias, make_head, parameter_groups
+from lt_lib.models.heads import unit_vectors
 
 
 def test_cosine_head_is_the_cosine_of_every_angle():
@@ -33,6 +34,24 @@ def test_cosine_head_starts_from_unit_directions_and_survives_zero_features():
     head = CosineHead(6, 4)
     torch.testing.assert_close(head.weight.detach().norm(dim=1), torch.ones(4))
     assert not head(torch.zeros(2, 6)).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cosines_of_half_precision_are_those_of_single_precision(dtype):
+    head = CosineHead(64, 4).to(dtype)
+    features = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    features = torch.cat([features, 5e3 * features, torch.zeros(1, 64), torch.full((1, 64), 6e4)]).to(dtype)
+    found = head(features)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), head.float()(features.float()), atol=0.01, rtol=0)
+    stack = StackedModel([MLP(64, 4, head="cosine").to(dtype) for _ in range(2)])
+    assert torch.isfinite(stack(torch.zeros(2, 3, 64, dtype=dtype))).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_wide_unit_vectors_keep_every_bit_of_torch(dtype):
+    values = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(unit_vectors(values), torch.nn.functional.normalize(values, dim=-1))
 
 
 def test_linear_head_has_he_variance_and_zero_bias():

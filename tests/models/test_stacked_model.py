@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +144,37 @@ def test_seeded_is_reproducible_and_leaves_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+class OnlyInTraining(nn.Module):
+    """Doubles its input while training."""
+
+    def forward(self, inputs):
+        return 2 * inputs if self.training else inputs
+
+
+def test_the_mode_of_the_stack_is_that_of_what_it_computes():
+    models = [nn.Sequential(nn.Linear(4, 3), OnlyInTraining()) for _ in range(2)]
+    inputs = torch.ones(2, 5, 4)
+    stack = StackedModel(models)
+    trained = stack(inputs)
+    assert torch.equal(stack.eval()(inputs), trained / 2)
+    assert not stack.training
+    assert torch.equal(stack.train()(inputs), trained)
+    assert torch.equal(copy.deepcopy(stack).eval()(inputs), trained / 2)
+    assert torch.equal(stack(inputs), trained)
+
+
+def test_the_stack_shares_nothing_with_the_models_it_is_made_of():
+    models = [nn.Sequential(nn.Linear(4, 3), OnlyInTraining()) for _ in range(2)]
+    inputs = torch.ones(2, 5, 4)
+    stack = StackedModel(models)
+    trained = stack(inputs)
+    models[0].eval()
+    assert torch.equal(stack(inputs), trained)
+    stack.eval()
+    assert models[1].training
+    models[0].train()
+    stack(inputs)
+    assert models[0].training
+    assert not StackedModel([model.eval() for model in models]).training

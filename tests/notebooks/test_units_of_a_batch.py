@@ -3,11 +3,12 @@
 from dataclasses import asdict, fields
 
 import image_trees
+import papermill
 import pytest
 
 from lt_lib import recipes
 from lt_lib.batch.grid import FILLED
-from lt_lib.batch.parameters import read_parameters
+from lt_lib.batch.parameters import parameter_problem, read_parameters
 from lt_lib.recipes import LargeConfig, PretrainConfig, RunConfig, SelfTrainConfig, SemiConfig
 from tools.check import notebook_paths, parameters_source, read_notebook
 
@@ -97,3 +98,30 @@ def test_a_large_run_gets_its_files_and_its_checkpoint(repository, tmp_path, mon
     assert seen["files"].class_counts.tolist() == ([32, 16, 8, 4] if made_up else [5, 3, 2])
     assert (tmp_path / "out" / "made_up").is_dir() == made_up
     assert seen["config"].data_root == str(tmp_path / "out" if made_up else tmp_path)
+
+
+def test_papermill_knows_every_parameter(repository):
+    # Its reader drops a line with a second "=", and then calls a right name unknown.
+    for path in notebook_paths(repository):
+        declared = {parameter.name for parameter in read_parameters(parameters_source(read_notebook(path)))}
+        assert set(papermill.inspect_notebook(str(path))) == declared, path.name
+
+
+@pytest.mark.parametrize("comment", ["at most a few, ≥ 1 and ≤ 5", "at most a few, >= 1 and <= 5"])
+def test_limits_may_be_written_in_one_sign(comment):
+    (parameter,) = read_parameters(f"count: int = 2  # {comment}")
+    assert parameter.bounds == [(">=", 1.0), ("<=", 5.0)]
+    assert "must be <= 5, got 6" in parameter_problem(parameter, 6)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_misspelt_parameter_stops_the_run(repository, name):
+    space = {parameter.name: parameter.default for parameter in parameters(repository, name)} | {"epoch": 5}
+    with pytest.raises(ValueError, match=r"`parameters` must be one of .*, got 'epoch'.*'epochs'"):
+        exec(cells_of(repository, name)[0], space)
+
+
+def test_what_a_kernel_has_besides_is_no_parameter(repository):
+    values = {parameter.name: parameter.default for parameter in parameters(repository, "900_run")}
+    beside = {"In": [""], "Out": {}, "_i1": "1", "exit": print, "os": pytest}
+    assert recipes.from_parameters(RunConfig, values | beside) == RunConfig()

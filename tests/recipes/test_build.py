@@ -7,7 +7,7 @@ import torch
 from lt_lib import counts, data, losses, samplers
 from lt_lib.data import Dataset, Split, augment
 from lt_lib.models import CosineHead, parameter_groups
-from lt_lib.recipes import METHODS, Objective, RunConfig, build, class_profile, draw_subset, method_config
+from lt_lib.recipes import METHODS, Objective, RunConfig, build, class_profile, draw_subset, method_config, run
 from lt_lib.training import fit, make_fabric
 from lt_lib.training.loop import _train_epoch
 
@@ -113,7 +113,7 @@ def test_texts_become_numbers_of_the_words_of_the_training_subset():
 
 def test_texts_and_lstms_belong_together(tiny, vectors, texts):
     for config, dataset in (
-        (TEXTS.changed(model="mlp"), texts),
+        (TEXTS.changed(model="mlp", tokens=200), texts),
         (TEXTS.changed(dataset="tiny"), tiny),
         (TEXTS.changed(dataset="vectors"), vectors),
     ):
@@ -201,7 +201,7 @@ REFERENCES = {
         {"loss": "hinge", "max_margin": 0.4, "margin_rule": "uniform"},
         lambda z, y, **o: losses.hinge_loss(z, y, UNIFORM, **o),
     ),
-    "balanced_softmax": ({"tau": 5.0}, lambda z, y, **o: losses.balanced_softmax_loss(z, y, PRIOR, **o)),
+    "balanced_softmax": ({}, lambda z, y, **o: losses.balanced_softmax_loss(z, y, PRIOR, **o)),
     "logit_adjusted": ({"tau": 0.5}, lambda z, y, **o: losses.logit_adjusted_loss(z, y, PRIOR, tau=0.5, **o)),
 }
 
@@ -216,7 +216,7 @@ def test_the_loss_is_that_of_the_library_with_the_same_reduction(name, normaliza
     loss = build.build_loss(config, COUNTS, "cpu")(0)
     expected = reference(logits, targets, weight=weight, normalization=normalization)
     torch.testing.assert_close(loss(logits, targets), expected)
-    plain = build.build_loss(config.changed(weighting="none"), COUNTS, "cpu")(0)
+    plain = build.build_loss(config.changed(weighting="none", normalization="batch"), COUNTS, "cpu")(0)
     torch.testing.assert_close(plain(logits, targets), reference(logits, targets))
 
 
@@ -235,15 +235,15 @@ def test_an_objective_keeps_the_members_of_a_stack_apart(normalization):
 
 
 @pytest.mark.parametrize(
-    ("weighting", "expected"),
+    ("fields", "expected"),
     [
-        ("inverse", counts.inverse_frequency_weights(COUNTS)),
-        ("inverse_sqrt", counts.inverse_frequency_weights(COUNTS, 0.5)),
-        ("effective_number", counts.class_balanced_weights(COUNTS, 0.9)),
+        ({"weighting": "inverse"}, counts.inverse_frequency_weights(COUNTS)),
+        ({"weighting": "inverse_sqrt"}, counts.inverse_frequency_weights(COUNTS, 0.5)),
+        ({"weighting": "effective_number", "beta": 0.9}, counts.class_balanced_weights(COUNTS, 0.9)),
     ],
 )
-def test_weights_are_those_of_counts_and_start_when_deferred(weighting, expected):
-    config = BASE.changed(weighting=weighting, beta=0.9, defer_until=0.8)
+def test_weights_are_those_of_counts_and_start_when_deferred(fields, expected):
+    config = BASE.changed(**fields, defer_until=0.8)
     loss_at = build.build_loss(config, COUNTS, "cpu")
     assert [loss_at(epoch).weight is None for epoch in range(5)] == [True] * 4 + [False]
     np.testing.assert_allclose(loss_at(4).weight.numpy(), expected)
@@ -380,3 +380,31 @@ def test_a_class_without_a_sample_is_named(tiny):
 def test_an_order_of_the_subset_names_every_class_once(order):
     with pytest.raises(ValueError, match="`class_order` must"):
         draw_subset(RunConfig(dataset="digits", n_max=20), data.load("digits"), order)
+
+
+def uneven(counts_of):
+    targets = np.repeat(np.arange(len(counts_of)), counts_of)
+    split = Split(np.zeros((len(targets), 4), np.float32), targets)
+    return Dataset("uneven", split, split, len(counts_of), tuple(map(str, range(len(counts_of)))))
+
+
+def test_a_natural_set_is_the_whole_split():
+    config = BASE.changed(imbalance_type="natural", n_max=0)
+    subset = draw_subset(config, uneven([4, 40, 12]))
+    assert subset.class_counts.tolist() == [4, 40, 12]
+    assert sorted(subset.train) == list(range(56))
+    assert class_profile(config, np.array([4, 40, 12])).tolist() == [40, 12, 4]
+
+
+def test_a_natural_set_can_hold_out_and_its_row_says_what_it_was():
+    dataset = uneven([8, 40, 12])
+    config = BASE.changed(imbalance_type="natural", n_max=0, validation_per_class=4, epochs=1, dataset="uneven")
+    assert draw_subset(config, dataset).class_counts.tolist() == [4, 36, 8]
+    row = run(config, dataset=dataset).to_row()
+    assert (row["imbalance_type"], row["imbalance_ratio"], row["class_counts"]) == ("natural", 9.0, "4 36 8")
+
+
+@pytest.mark.parametrize("change", [{"n_max": 5}, {"permute_classes": True}])
+def test_a_natural_set_draws_nothing(change):
+    with pytest.raises(ValueError, match="`(n_max|permute_classes)` must be left at .* 'natural' takes every sample"):
+        RunConfig(imbalance_type="natural", **change)

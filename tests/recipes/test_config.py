@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -11,6 +12,8 @@ from lt_lib.recipes import (
     LargeConfig,
     PretrainConfig,
     RunConfig,
+    SelfTrainConfig,
+    SemiConfig,
     build,
     class_profile,
     large_preset,
@@ -60,7 +63,7 @@ def test_a_wrong_type_is_refused(change, message):
         ("batch_size", 0, "finite and >= 1"),
         ("learning_rate", 0.0, "finite and >= 1e-12"),
         ("learning_rate", math.inf, "finite and >= 1e-12"),
-        ("momentum", 1.1, r"in \[0, 1\]"),
+        ("momentum", 1.0, r"in \[0, 1\)"),
         ("weight_decay", -1e-4, "finite and >= 0"),
         ("warmup", 1.1, r"in \[0, 1\]"),
         ("lr_decay", 0.0, r"in \[1e-12, 1\]"),
@@ -146,11 +149,27 @@ def other(field):
     return not field.default if field.type is bool else field.default + 1
 
 
+# Field -> a change of another field, after which it is read, and what the message asks for without.
+NEEDED = {
+    "gamma": ({"loss": "focal"}, "a focal loss"),
+    "max_margin": ({"loss": "hinge"}, "loss 'ldam' or 'hinge'"),
+    "margin_rule": ({"loss": "ldam"}, "loss 'ldam' or 'hinge'"),
+    "scale": ({"loss": "ldam"}, "loss 'ldam'"),
+    "tau": ({"loss": "logit_adjusted"}, "loss 'logit_adjusted'"),
+    "beta": ({"sampling": "effective_number"}, "weighting or sampling 'effective_number'"),
+    "normalization": ({"weighting": "inverse"}, "weighting"),
+    "defer_until": ({"sampling": "inverse"}, "weighting or sampling"),
+    "tokens": ({"model": "lstm64"}, "an LSTM"),
+}
+READER = {name: reader for name, (reader, _) in NEEDED.items()}
+
+
 @pytest.mark.parametrize("field", fields(RunConfig), ids=lambda field: field.name)
 def test_the_hash_sees_every_field_but_placement(field):
-    changed = RunConfig(**{field.name: other(field)})
+    changes = {field.name: other(field)}
+    base = RunConfig(**{k: v for k, v in READER.get(field.name, {}).items() if k not in changes})
     placement = field.name in {"data_root", "device", "num_devices"}
-    assert (changed.hash() == RunConfig().hash()) is placement
+    assert (base.changed(**changes).hash() == base.hash()) is placement
 
 
 def test_a_whole_number_and_a_float_are_the_same_experiment():
@@ -165,6 +184,16 @@ def test_the_hash_of_stored_results_is_frozen():
     assert RunConfig().hash() == FROZEN["default"]
 
 
+def test_every_stored_result_can_be_configured_again_under_its_hash(repository):
+    stored = {}
+    for file in (repository / "results").glob("*.json"):
+        for name, entry in json.loads(file.read_text()).items():
+            if isinstance(entry, dict) and "config" in entry:
+                stored[name] = RunConfig(**entry["config"]).hash()
+    assert len(stored) >= 44
+    assert all(name == found for name, found in stored.items())
+
+
 def test_configurations_survive_json():
     config = method_config("LDAM-DRW", seed=3)
     assert RunConfig(**json.loads(json.dumps(vars(config)))) == config
@@ -174,7 +203,10 @@ def test_configurations_survive_json():
 def test_every_method_is_valid_and_keeps_its_name(name):
     assert method_name(method_config(name)) == name
     # Numbers have columns of their own.
-    assert method_name(method_config(name, gamma=0.5, beta=0.9, tau=2.0, scale=10.0, epochs=3)) == name
+    unread = RunConfig.unread_fields(vars(method_config(name)))
+    numbers = {"gamma": 0.5, "beta": 0.9, "tau": 2.0, "scale": 10.0, "max_margin": 0.1}
+    read = {key: value for key, value in numbers.items() if key not in unread}
+    assert method_name(method_config(name, **read, epochs=3)) == name
 
 
 def test_methods_differ_from_each_other():
@@ -189,8 +221,8 @@ def test_an_unlisted_combination_is_described_by_its_fields():
     )
 
 
-def test_normalization_without_weights_does_not_change_the_name():
-    assert method_name(RunConfig(normalization="weights", defer_until=0.5, margin_rule="uniform")) == "ERM"
+def test_normalization_does_not_change_the_name_of_sampling():
+    assert method_name(method_config("DRW", sampling="inverse", weighting="none", normalization="batch")) == "DRS"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -285,9 +317,15 @@ def test_a_large_run_is_named_by_the_epoch_of_its_switch_too():
 
 @pytest.mark.parametrize("before", METHODS)
 def test_a_method_leaves_nothing_of_the_one_before(before):
-    base = RunConfig(epochs=7, seed=3, beta=0.9)
+    base = RunConfig(epochs=7, seed=3)
+    numbers = {"beta": 0.9, "gamma": 2.0, "max_margin": 0.1, "scale": 10.0, "tau": 0.5}
+    read = {key for key in numbers if key not in RunConfig.unread_fields(vars(method_config(before)))}
+    own = method_config(before, base, **{key: numbers[key] for key in read})
     for method in METHODS:
-        assert method_config(method, method_config(before, base)) == method_config(method, base)
+        found, expected = method_config(method, own), method_config(method, base)
+        # Numbers stay where both methods read them, but for gamma, which is part of a method.
+        stay = read - {"gamma"} - RunConfig.unread_fields(vars(expected)).keys()
+        assert found == expected.changed(**{key: numbers[key] for key in stay})
     own = method_config("RW", PretrainConfig(sampling="inverse", pretrain_epochs=3))
     assert (own.pretrain_epochs, own.sampling, method_name(own)) == (3, "uniform", "RW")
 
@@ -299,7 +337,48 @@ def test_a_seed_that_no_generator_takes_is_refused():
             kind(seed=2**64)
 
 
-def test_a_first_beta_of_one_is_refused():
-    assert RunConfig(momentum=1.0).momentum == 1.0
-    with pytest.raises(ValueError, match=r"`momentum` must be below 1 with optimizer 'adam', got 1\.0\."):
-        RunConfig(optimizer="adam", momentum=1.0)
+@pytest.mark.parametrize("kind", [RunConfig, PretrainConfig, SelfTrainConfig, SemiConfig, LargeConfig])
+def test_momentum_is_below_one_in_every_kind_of_run(kind):
+    # Nesterov's momentum has to be there.
+    least, first = {SemiConfig: (1e-9, r"\(0"), LargeConfig: (1e-9, r"\[0")}.get(kind, (0.0, r"\[0"))
+    for momentum in (least, 0.999):
+        assert kind(momentum=momentum).momentum == momentum
+    for momentum in (1.0, 5.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match=rf"`momentum` must be in {first}, 1\), got {momentum}\."):
+            kind(momentum=momentum)
+    if kind is RunConfig:
+        with pytest.raises(ValueError, match=r"`momentum` must be in \[0, 1\), got 1\.0\."):
+            RunConfig(optimizer="adam", momentum=1.0)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_field_that_a_run_does_not_read_must_be_left_alone(name):
+    reader, needed = NEEDED[name]
+    field = RunConfig.__dataclass_fields__[name]
+    message = f"`{name}` must be left at {field.default!r} without {needed}, got {other(field)!r}."
+    for kind in (RunConfig, PretrainConfig, SelfTrainConfig):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            kind(**{name: other(field)})
+        assert getattr(RunConfig(**{name: other(field)} | reader), name) == other(field)
+    with pytest.raises(ValueError, match=f"`{name}` must be left at"):
+        RunConfig(**{name: other(field)} | reader).changed(**{key: getattr(RunConfig(), key) for key in reader})
+
+
+def test_no_other_field_is_refused_without_another():
+    for field in fields(RunConfig):
+        if field.name not in NEEDED:
+            RunConfig(**{field.name: other(field)})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_changed_along_with_others_is_exempt(name):
+    assert preset(name, imbalance_type="balanced").imbalance_ratio == PRESETS[name]["imbalance_ratio"]
+    assert method_config("DRW", defer_until=1.0, beta=0.9).beta == 0.9
+
+
+def test_a_change_that_the_method_does_not_read_is_refused_and_a_number_of_the_base_dropped():
+    base = RunConfig(weighting="effective_number", beta=0.9, loss="ldam", scale=10.0)
+    with pytest.raises(ValueError, match="`beta` must be left at 0.9999 without weighting or sampling"):
+        method_config("ERM", base, beta=0.9)
+    assert method_config("ERM", base) == RunConfig()
+    assert method_config("ERM", base, weighting="effective_number").beta == 0.9

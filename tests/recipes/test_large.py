@@ -13,6 +13,7 @@ import torch
 from lt_lib import cli, counts, training
 from lt_lib.data.image_files import load_image_files
 from lt_lib.recipes import build, large
+from lt_lib.recipes.config import LOSSES, WEIGHTINGS
 from lt_lib.recipes.large import (
     BatchLoss,
     LargeResult,
@@ -275,6 +276,14 @@ def test_heads_start_as_their_losses_ask():
     cosine = build_large_model(LargeConfig(depth=18, loss="ldam"), 100).head
     assert not hasattr(cosine, "bias")
     assert not torch.equal(build_large_model(LargeConfig(depth=18, seed=1), 100).head.weight, softmax.weight)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_every_loss_and_weighting_of_a_large_run_can_be_built(loss, weighting):
+    # Whose numbers have other defaults than those of a small run.
+    config = LargeConfig(loss=loss, weighting=weighting)
+    assert isinstance(build_large_loss(config, np.array([5000, 200, 50]), "cpu")(0), BatchLoss)
 
 
 @pytest.mark.parametrize("method", LARGE_METHODS)

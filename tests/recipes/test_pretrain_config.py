@@ -116,6 +116,19 @@ def test_every_task_runs_on_every_kind_of_network(digits, pretext, model):
     assert len(found.pretext_curves["train_loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"loss": "focal", "gamma": 2.0, "weighting": "effective_number", "beta": 0.9, "decay_on": "head_bias_only"},
+        {"loss": "ldam", "max_margin": 0.3, "scale": 10.0, "margin_rule": "uniform"},
+    ],
+)
+def test_pretraining_has_nothing_of_the_method_after_it(digits, method):
+    found = [run_pretrain(PretrainConfig(**SHORT | change | {"n_max": 20}), dataset=digits) for change in ({}, method)]
+    assert found[0].pretext_curves["train_loss"] == found[1].pretext_curves["train_loss"]
+    assert found[0].trained.curves["train_loss"] != found[1].trained.curves["train_loss"]
+
+
 @pytest.mark.parametrize("pretext", ["rotation", "simsiam"])
 def test_augmented_images(digits, pretext):
     config = PretrainConfig(**SHORT | {"pretext": pretext, "model": "cnn", "augment": True, "precision": "float32"})

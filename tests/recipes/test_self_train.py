@@ -78,6 +78,7 @@ def exactly(one, two):
         ({"class_order": "1 2 2"}, "`class_order` must hold each of 0 ... C - 1 once, got '1 2 2'"),
         ({"class_order": "one two"}, "`class_order` must hold each of"),
         ({"class_order": "1 0", "permute_classes": True}, "`permute_classes` must be False with a `class_order`"),
+        ({"imbalance_type": "natural"}, "`imbalance_type` must be one that is drawn"),
         ({"num_devices": 2}, "`num_devices` must be 1 for self-training, got 2"),
         ({"bias_init": "prior", "base_method": "LDAM"}, "`base_method` must fit the other .*, got 'LDAM': `bias_init`"),
         ({"pretext": "rotation", "pretrain_epochs": 1, "optimizer": "adam"}, "`optimizer` must be 'sgd' for pre-train"),
@@ -122,6 +123,23 @@ def test_without_a_pool_it_is_the_plain_run(tiny):
     assert (found.base, found.pool, found.pool_error) == (None, {}, None)
     assert found.method == "ERM on labels alone"
     assert found.to_row()["pool_amount"] == 0.0
+
+
+def test_a_number_counts_where_one_of_the_two_models_reads_it():
+    config = replace(BASE, base_method="LDAM-DRW", max_margin=0.3, beta=0.9, pretext="rotation", pretrain_epochs=1)
+    assert config.base_config.max_margin == 0.3
+    assert (config.final_config.max_margin, config.final_config.beta) == (0.3, 0.9)
+    # What does not have the base method does not have its numbers.
+    for other in (config.control(), config.pretrain_config):
+        assert (other.loss, other.max_margin, other.beta) == ("softmax", 0.5, 0.9999)
+    final = replace(BASE, base_method="ERM", weighting="effective_number", beta=0.9, loss="focal", gamma=2.0)
+    assert (final.beta, final.control().beta) == (0.9, 0.9)
+    assert (final.base_config.beta, final.base_config.gamma) == (0.9999, 1.0)
+    with pytest.raises(ValueError, match="`tau` must be left at 1.0 without loss 'logit_adjusted', got 2.0"):
+        replace(config, tau=2.0)
+    # The base method has its own gamma, whatever is said here.
+    with pytest.raises(ValueError, match="`gamma` must be left at 1.0 without a focal loss, got 2.0"):
+        replace(BASE, base_method="Focal", gamma=2.0)
 
 
 @pytest.mark.parametrize("method", ["", "LDAM-DRW", "RS"])

@@ -414,7 +414,7 @@ def test_the_passes_matter_where_there_are_batch_statistics():
 
 
 def test_the_other_families():
-    config = BASE.changed(family="daso", n_max=0, label_fraction=0.0, n_labelled=8, n_unlabelled=20)
+    config = BASE.changed(family="daso", n_max=0, n_labelled=8, n_unlabelled=20)
     result = run_semi(config.changed(generations=2))
     assert (result.class_counts, result.unlabelled_counts) == ([8, 3, 1], [20, 8, 4])
     turned = build_semi_problem(config.changed(reversed_unlabelled=True, unlabelled_imbalance_ratio=2.0))

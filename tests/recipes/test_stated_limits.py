@@ -70,7 +70,8 @@ def test_a_notebook_has_the_fields_of_its_configuration_with_their_comments(repo
     for field in fields_of(name):
         stated = comments[field.name]
         if not stated.startswith("see ") and field.name != "alpha":  # a third, which no literal is
-            assert parameters[field.name].comment == stated, field.name
+            # papermill reads no line with a second "=".
+            assert parameters[field.name].comment == stated.replace(">=", "≥"), field.name
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -161,6 +161,37 @@ def test_a_class_that_is_never_predicted_stays_finite_and_is_named():
     assert torch.isfinite(certain).all()
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([-1.0, 0.3, 0.4], "`target` must be 3 non-negative numbers with sum 1, got"),
+        ([-0.2, 0.6, 0.6], "`target` must be 3 non-negative numbers with sum 1, got"),
+        ([0.4, 0.3, 0.4], "`target` must be 3 non-negative numbers with sum 1, got"),
+        ([float("nan"), 0.5, 0.5], "`target` must be 3 non-negative numbers with sum 1, got"),
+        ([1.0], "`target` must be 3 non-negative numbers with sum 1, got"),
+    ],
+)
+def test_a_target_that_is_no_distribution_is_refused(target, message):
+    with pytest.raises(ValueError, match=message):
+        align_predictions(torch.full((4, 3), 1 / 3), torch.tensor(target))
+    with pytest.raises(ValueError, match=message.replace("target", "targets")):
+        DistributionAlignment(torch.tensor(target), 3)
+
+
+def test_predictions_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"`probabilities` must have shape \(samples, classes\), got \(2, 4, 3\)"):
+        align_predictions(torch.full((2, 4, 3), 1 / 3), torch.full((3,), 1 / 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_target_may_miss_its_sum_by_its_own_rounding(dtype):
+    for classes in (2, 3, 10, 100):
+        target = torch.rand(classes, generator=torch.Generator().manual_seed(classes)).softmax(dim=0).to(dtype)
+        table = torch.full((4, classes), 1 / classes, dtype=dtype)
+        assert align_predictions(table, target).dtype == dtype
+        assert DistributionAlignment(target, classes, dtype=dtype).fixed.dtype == dtype
+
+
 def test_a_checkpoint_restores_the_alignment():
     rng = torch.Generator().manual_seed(0)
     one, two = (DistributionAlignment("running", 3, window=4) for _ in range(2))

@@ -169,6 +169,15 @@ def test_a_class_that_is_never_predicted_is_named():
     assert select_pseudo_labels(np.eye(2), [1, 1]).describe() == "2 of 2 candidates selected"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_softmax_of_a_network_is_taken_as_it_comes(dtype):
+    logits = 4 * torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    table = logits.to(dtype).requires_grad_().softmax(dim=1)
+    chosen = select_pseudo_labels(table, [0.1, 0.4, 0.9, 1.0])
+    expected = select_pseudo_labels(table.detach().double().numpy(), [0.1, 0.4, 0.9, 1.0])
+    np.testing.assert_array_equal(chosen.indices, expected.indices)
+
+
 def test_ties_go_by_position():
     table = np.tile([0.6, 0.4], (5, 1))
     assert select_pseudo_labels(table, [0.6, 1]).indices.tolist() == [0, 1, 2]
@@ -177,7 +186,8 @@ def test_ties_go_by_position():
 @pytest.mark.parametrize(
     ("table", "rates", "message"),
     [
-        (np.empty((0, 2)), [1, 1], "with a candidate or more"),
+        (np.empty((0, 2)), [1, 1], r"`probabilities` must have shape \(samples >= 1, classes >= 2\), got \(0, 2\)"),
+        ([[3.0, -1.0]], [1, 1], "`probabilities` must be >= 0 with rows summing to 1, .*logits need a softmax first"),
         ([[np.nan, 1.0]], [1, 1], "`probabilities` must be finite"),
         ([[0.5, 0.5]], [1, 1.1], r"`rates` must be 2 numbers in \[0, 1\]"),
         ([[0.5, 0.5]], [1], "`rates` must be 2 numbers"),

@@ -175,6 +175,46 @@ def test_bad_input_is_refused():
         retrain_classifier(data, 3, rng=rng(), epochs=0)
 
 
+@pytest.mark.parametrize(
+    ("targets", "error", "message"),
+    [
+        (torch.tensor([0, 1, 3]), ValueError, r"`data.targets` must be class indices in \[0, 2\], got 3"),
+        (torch.tensor([0, -1, 2]), ValueError, r"`data.targets` must be class indices in \[0, 2\], got -1"),
+        (torch.tensor([0.0, 1.0, 2.0]), TypeError, "`data.targets` must be int64, got torch.float32"),
+        (torch.tensor([0, 1]), ValueError, r"`data.features` must have shape \(2, width\), got \(3, 5\)"),
+    ],
+)
+def test_targets_that_do_not_fit_are_named(targets, error, message):
+    data = FeatureSet(torch.eye(3, 5), targets)
+    with pytest.raises(error, match=message):
+        retrain_classifier(data, 3, rng=rng())
+    with pytest.raises(error, match=message):
+        retrain_classifier(data, 3, rng=rng(), balanced=False)
+    with pytest.raises(error, match=message):
+        nearest_class_mean(data, 3)
+    with pytest.raises(error, match=message):
+        learn_weight_scaling(torch.eye(3, 5), None, data, rng=rng())
+
+
+def test_a_negative_decay_and_too_few_classes_are_named():
+    with pytest.raises(ValueError, match="`weight_decay` must be a finite number of at least 0.0, got -1"):
+        retrain_classifier(features(), 3, rng=rng(), weight_decay=-1)
+    with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 2, got 0"):
+        nearest_class_mean(features(), 0)
+
+
+def test_features_leave_a_frozen_part_frozen():
+    model = CifarResNet(8, 3).train()
+    model.bn.eval()
+    extract_features(model, torch.randn(4, 3, 8, 8))
+    assert model.training
+    assert not model.bn.training
+    with pytest.raises(RuntimeError):
+        extract_features(model, torch.randn(4, 1, 8, 8))
+    assert model.training
+    assert not model.bn.training
+
+
 def test_features_are_those_of_evaluation_mode():
     model = CifarResNet(8, 3)
     inputs = torch.randn(10, 3, 8, 8)

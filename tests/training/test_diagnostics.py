@@ -110,8 +110,48 @@ def test_wrong_reports_are_refused(world):
         report(world, threshold=1.5)
     with pytest.raises(ValueError, match="`pool_probabilities` must have 3 classes, got 2"):
         report(world, pool_probabilities=np.full((5, 2), 0.5))
-    with pytest.raises(ValueError, match="`test_probabilities` must be finite numbers"):
+    with pytest.raises(ValueError, match="`test_probabilities` must be finite, got nan"):
         report(world, test_probabilities=np.full((5, 3), np.nan))
+
+    (pool, targets), (test, _) = world
+    for name, table in (("pool", pool), ("test", test)):
+        with pytest.raises(ValueError, match=f"`{name}_probabilities` must be >= 0 .*logits need a softmax first"):
+            report(world, **{f"{name}_probabilities": np.log(table)})
+    with pytest.raises(ValueError, match=r"`pool_targets` must have one entry per sample \(1000\), got 999"):
+        report(world, pool_targets=targets[1:])
+    with pytest.raises(ValueError, match=r"`test_targets` must be class indices in \[0, 2\], got 3"):
+        report(world, test_targets=np.full(600, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_predictions_of_a_network_are_judged_as_they_come(world, dtype):
+    (pool, targets), (test, test_targets) = world
+    tables = {"pool_probabilities": torch.from_numpy(pool), "test_probabilities": torch.from_numpy(test)}
+    tables = {name: table.log().to(dtype).softmax(dim=1) for name, table in tables.items()}
+    one = report(world, **{name: table.double().numpy() for name, table in tables.items()})
+    two = report(world, **{name: table.requires_grad_() for name, table in tables.items()})
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(two, name))
+
+
+@pytest.mark.parametrize(
+    ("targets", "num_classes", "error", "message"),
+    [
+        (
+            np.zeros(999, dtype=int),
+            3,
+            ValueError,
+            r"`candidate_targets` must have one entry per sample \(1000\), got 999",
+        ),
+        (np.full(1000, 3), 3, ValueError, r"`candidate_targets` must be class indices in \[0, 2\], got 3"),
+        (np.zeros(1000), 3, TypeError, "`candidate_targets` must be integer class indices, got float64"),
+        (np.zeros(1000, dtype=int), 2, ValueError, "`num_classes` must be an integer of at least 3, got 2"),
+    ],
+)
+def test_precision_of_a_selection_names_what_does_not_fit(world, targets, num_classes, error, message):
+    chosen = select_pseudo_labels(world[0][0], [0.1, 0.5, 1.0])
+    with pytest.raises(error, match=message):
+        selection_precision(chosen, targets, num_classes)
 
 
 def test_the_precision_of_what_was_selected(world):

@@ -43,8 +43,10 @@ def net(number=0):
 
 
 def objective(epochs, method="DRW", device="cpu"):
-    config = method_config(method, RunConfig(epochs=epochs), beta=0.9)
-    return build_loss(config.changed(defer_until=0.5), COUNTS, device)
+    config = method_config(method, RunConfig(epochs=epochs, weighting="effective_number", beta=0.9))
+    if config.weighting != "none":
+        config = config.changed(defer_until=0.5)
+    return build_loss(config, COUNTS, device)
 
 
 def train(model, images, execution, epochs=6, **options):

@@ -3,10 +3,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_lib.metrics import balanced_accuracy
-from lt_lib.models import MLP, CifarResNet, parameter_groups, seeded
+from lt_lib.models import MLP, CifarResNet, StackedModel, parameter_groups, seeded
 from lt_lib.training import (
     CheckpointError,
     NonFiniteLossError,
@@ -138,6 +139,43 @@ def test_predict_uses_evaluation_mode_in_parts_and_restores_the_mode():
     net.eval()
     predict(net, images)
     assert not net.training
+
+
+def frozen_part():
+    """A network in training mode whose first batch normalisation was frozen."""
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4)).train()
+    net[0].eval()
+    return net
+
+
+def modes(net):
+    return [module.training for module in net.modules()]
+
+
+def test_predict_leaves_a_frozen_part_frozen(samples):
+    net = frozen_part()
+    before = modes(net)
+    predict(net, samples[0])
+    assert modes(net) == before == [True, False, True, True]
+    with pytest.raises(RuntimeError):
+        predict(net, samples[0][:, :2])
+    assert modes(net) == before
+
+
+def test_the_template_of_a_stack_gets_its_mode_back():
+    stack = StackedModel([nn.Sequential(nn.Linear(4, 3), OnlyInTraining()) for _ in range(2)])
+    inputs = torch.ones(2, 5, 4)
+    before = stack(inputs)
+    with loop_module.evaluating(stack):
+        assert not torch.equal(stack(inputs), before)
+    assert torch.equal(stack(inputs), before)
+
+
+class OnlyInTraining(nn.Module):
+    """Doubles its input while training."""
+
+    def forward(self, inputs):
+        return 2 * inputs if self.training else inputs
 
 
 def test_deferred_loss_and_order_change_at_their_epoch(samples):
@@ -378,3 +416,9 @@ def test_the_end_of_a_shortened_run_is_a_number_of_epochs(stop_after):
     with pytest.raises((ValueError, TypeError), match="`stop_after` must be"):
         loop_module.leave_after(5, stop_after)
     assert [loop_module.leave_after(5, early) for early in (None, 0, 3, 9)] == [5, 0, 3, 5]
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, 1.1, float("nan")])
+def test_a_momentum_out_of_range_is_named(samples, momentum):
+    with pytest.raises(ValueError, match="`momentum` must be a (finite )?number.*, got"):
+        train(model(), samples, momentum=momentum)

@@ -265,6 +265,8 @@ def test_bad_input_is_refused():
         pretrain(net, images()[:0], task, epochs=1, **options)
     with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1, got 0"):
         pretrain(net, images(), task, epochs=0, **options)
+    with pytest.raises(ValueError, match=r"`momentum` must be a number in \[0, 1\), got 1.5"):
+        pretrain(net, images(4), task, learning_rate_at=lambda _e: 0.1, epochs=1, rng=rng(), momentum=1.5)
     with pytest.raises(NonFiniteLossError, match="epoch 0"):
         pretrain(net, images() * float("inf"), task, epochs=1, **options)
     stack = StackedModel([network("rotation", seed)[1] for seed in range(2)])
@@ -314,3 +316,10 @@ def test_transfer_from_a_siamese_net_and_its_refusals():
         transfer(MLP(32, 4).state_dict(), target)
     with pytest.raises(ValueError, match="`head` must name the last layer"):
         transfer(target.state_dict(), target, head="fc")
+
+
+def test_the_score_leaves_a_frozen_part_frozen():
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4)).double().train()
+    net[1].eval()
+    pretext_score(net, images(4), rotation_task(), rng())
+    assert [module.training for module in net.modules()] == [True, True, False, True]

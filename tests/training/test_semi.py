@@ -437,12 +437,16 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path, pool):
         ({"unlabelled_ratio": 0}, "`unlabelled_ratio` must be an integer of at least 1, got 0"),
         ({"evaluate_every": 0}, "`evaluate_every` must be an integer of at least 1, got 0"),
         ({"num_classes": 1}, "`num_classes` must be an integer of at least 2, got 1"),
+        ({"momentum": 0.0}, r"`momentum` must be a number above 0, got 0"),
+        ({"momentum": -0.5}, r"`momentum` must be a number in \[0, 1\), got -0.5"),
         ({"ema_decay": 2.0}, r"`decay` must be a finite number in \[0.0, 1.0\], got 2.0"),
     ],
 )
 def test_wrong_numbers_are_refused(pool, changes, message):
     with pytest.raises(ValueError, match=message):
         train(model(), pool, **changes)
+    with pytest.raises(ValueError, match=message):
+        fit_semi_stacked(StackedModel([model()]), pool, [stream()], **settings(**changes))
 
 
 def test_wrong_sets_are_refused(pool):

@@ -243,3 +243,28 @@ def test_a_loss_that_is_not_finite_names_the_step(world, tmp_path):
 def test_lengths_are_checked(world, name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least {value + 1}, got {value}"):
         fitted(world, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"momentum": -0.1}, r"`momentum` must be a number in \[0, 1\), got -0.1"),
+        ({"momentum": 1.0}, r"`momentum` must be a number in \[0, 1\), got 1.0"),
+        ({"momentum": 0.0, "nesterov": True}, "`nesterov` must be False without momentum"),
+    ],
+)
+def test_a_momentum_out_of_range_is_named(world, changes, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(world, **changes)
+
+
+def test_counting_hits_leaves_a_frozen_part_frozen(world):
+    inputs, targets = world
+    net = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, CLASSES)).double().train()
+    net[0].eval()
+    fabric = make_fabric("cpu", "float64")
+    count_hits(net, Listed(inputs, 6), targets, CLASSES, prepare=doubled, fabric=fabric)
+    assert [module.training for module in net.modules()] == [True, False, True]
+    with pytest.raises(RuntimeError):
+        count_hits(net, Listed(inputs[:, :3], 6), targets, CLASSES, prepare=doubled, fabric=fabric)
+    assert [module.training for module in net.modules()] == [True, False, True]
