@@ -30,6 +30,11 @@ _LOST = "The scheduler was lost. What is done stays done; run the same command t
 _HELP = "The Dask engine needs the extra `batch`: pip install 'lt-lib[batch]'. Without it, use --scheduler sequential."
 
 
+# A terminal sends Ctrl-C to all processes of a command. The driver answers it and stops the workers; a worker that
+# answered too would die with a page of traceback.
+_DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+
+
 def run_on_worker(task: Mapping[str, Any]) -> dict[str, Any]:
     """What a worker does for one attempt: start its process and wait.
 
@@ -144,6 +149,7 @@ def local_engine(devices: Sequence[str]) -> DaskEngine:
                 "nthreads": 1,
                 "memory_limit": 0,
                 "env": {DEVICES_VARIABLE: visible},
+                "preload": [_DEAF_TO_CTRL_C],
             },
         }
         for number, visible in enumerate(devices)
