@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
+import lt_lib
 from lt_lib._paths import writable_folder
 from lt_lib.batch import _commands as batch_commands
 
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.command(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not _reader_is_gone():
+            print(f"lt-lib: {error}", file=sys.stderr)
+            return 1
         # The reader, such as `head`, has what it wanted; and what is left in the buffer has nowhere to go at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -44,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ArithmeticError) as error:
         print(f"lt-lib: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | TypeError) else 1
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more; another pipe may be the broken one."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in watch.poll(0))
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -154,7 +165,7 @@ def _train_large(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lt-lib", description="Tools of the long-tail companion.")
-    parser.add_argument("--version", action="version", version=f"lt-lib {version('lt-lib')}")
+    parser.add_argument("--version", action="version", version=f"lt-lib {lt_lib.__version__}")
     groups = parser.add_subparsers(required=True, metavar="GROUP")
     group = groups.add_parser("data", help="list, fetch and verify data sets")
     commands = group.add_subparsers(required=True, metavar="COMMAND")

@@ -81,14 +81,33 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"lt-lib {version('lt-lib')}\n"
 
 
-def test_a_reader_that_has_enough_is_no_error():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["data list", "batch notebooks/grids/smoke.yaml --dry-run --out"])
+def test_a_reader_that_has_enough_is_no_error(repository, tmp_path, words, unbuffered):
     # As `lt-lib data list | head -1`, with the reading end closed before anything is written.
     read, write = os.pipe()
     os.close(read)
-    words = [sys.executable, "-m", "lt_lib", "data", "list"]
-    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    words = [*words.split(), *([str(tmp_path / "place")] if words.endswith("--out") else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "lt_lib", *words],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        cwd=repository,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_an_error(capfd, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(data, "load", fail)
+    assert cli.main(["data", "get", "svhn"]) == 1
+    assert capfd.readouterr().err == "lt-lib: [Errno 32] Broken pipe\n"
 
 
 @pytest.mark.parametrize(

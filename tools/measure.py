@@ -71,7 +71,10 @@ def plan(
     planned = []
     for seed in seeds:
         for method in methods:
-            config = recipes.preset(preset, method, seed=seed, **changes)
+            try:
+                config = recipes.preset(preset, method, seed=seed, **changes)
+            except ValueError as error:
+                raise ValueError(f"{method}: {error}") from error
             expected, name = recipes.method_name(recipes.preset(preset, method)), recipes.method_name(config)
             if name != expected:
                 raise ValueError(f"`set` must leave the method as it is, {expected}; got fields that make it {name}.")

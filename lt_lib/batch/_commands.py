@@ -125,7 +125,7 @@ def _guarded(function: Callable[[argparse.Namespace], int]) -> Callable[[argpars
         except (ValueError, TypeError, ModuleNotFoundError) as error:
             code, message = driver.USAGE, str(error)
         except BrokenPipeError:
-            return driver.DONE
+            raise  # nobody reads the output any more, which is not for one command to answer
         except Exception as error:
             if not isinstance(error, OSError) and not storage_problem(error):
                 raise

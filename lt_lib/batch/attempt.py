@@ -117,6 +117,7 @@ class Guard:
         self._stop_mark = place.stop_mark(session)
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds if seconds else math.inf
+        self._leaving = False
         self._finished = threading.Event()
         self.threads: list[threading.Thread] = []
 
@@ -142,7 +143,7 @@ class Guard:
         """
         with self._deciding:
             self._deadline = math.inf
-            if succeeded and self.reason is not None and self.reason[0] == "timeout":
+            if succeeded and not self._leaving and self.reason is not None and self.reason[0] == "timeout":
                 self.reason = None
 
     def measure(self) -> None:
@@ -173,21 +174,28 @@ class Guard:
             with self._deciding:
                 if now > self._deadline:
                     self.trip("timeout", f"stopped after {self._seconds:g} s")
+                reason = self.reason
             if now - measured > _MEASURE_SECONDS:
                 measured = now
                 self.measure()
-            if self.reason is None:
+            if reason is None:
                 tripped = None
             else:
                 tripped = tripped or now
                 with contextlib.suppress(Exception):
                     end_descendants()
-                if now - tripped > _GRACE:
+                if now - tripped > _GRACE and self._leaves():
                     # In a thread: a place that does not answer must not hold up the end.
-                    parting = threading.Thread(target=self._part, args=self.reason, daemon=True)
+                    parting = threading.Thread(target=self._part, args=reason, daemon=True)
                     parting.start()
                     parting.join(_PART_SECONDS)
                     os._exit(3)
+
+    def _leaves(self) -> bool:
+        """Decide to end the process, unless its time limit was forgiven meanwhile; after this nothing forgives it."""
+        with self._deciding:
+            self._leaving = self.reason is not None
+            return self._leaving
 
     def _part(self, kind: str, message: str) -> None:
         """Say why the attempt ends here and now, and give the claim back."""
@@ -350,7 +358,8 @@ def _run_notebook(task: Mapping[str, Any], place: Place, guard: Guard, folder: P
     except nbclient.exceptions.CellTimeoutError:
         outcome = {"kind": "timeout", "message": f"a cell took longer than {task['cell_timeout']:g} s"}
     except OSError as error:
-        kind = "storage" if storage_problem(error) else "kernel-start"
+        # A refusal is of one machine's own folders, such as Jupyter's; others may start a kernel.
+        kind = "storage" if error.errno in STORAGE_ERRORS else "kernel-start"
         outcome = {"kind": kind, "message": str(error)}
     except Exception as error:  # a kernel fails to start in many ways; after its first cell it is one that died
         started = any(_counts("notebook.ipynb"))
@@ -434,13 +443,19 @@ def _publish(
     except Exception as error:
         with contextlib.suppress(OSError):
             (folder / "manifest.json").unlink(missing_ok=True)
-        # The result is there and was found good: to train again would meet the same error of the place.
-        place_fails = isinstance(error, OSError) or storage_problem(error)
+        # The result is there and was found good: to train again would meet the same error of the place. A file that the
+        # notebook itself made unreadable, say, is another matter, and must not stop the other runs.
+        own = isinstance(error, OSError) and error.errno not in STORAGE_ERRORS and _is_inside(error.filename, folder)
+        place_fails = (isinstance(error, OSError) or storage_problem(error)) and not own
         return {**outcome, **(_storage(error) if place_fails else _own_fault(error))}
     # The run is published, whatever is left lying about.
     with contextlib.suppress(Exception):
         place.drop_attempts(task["run"])
     return outcome if first else {**outcome, "duplicate": True}
+
+
+def _is_inside(filename: object, folder: Path) -> bool:
+    return isinstance(filename, str) and folder in Path(filename).parents
 
 
 def _note(place: Place, folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:

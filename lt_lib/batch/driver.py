@@ -25,6 +25,7 @@ DONE, INCOMPLETE, USAGE, NO_ENGINE, STORAGE, BUSY = 0, 1, 2, 3, 4, 5
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 # Seconds before the next look at a run that somebody else works on, and the most that they become by doubling.
 _BUSY_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_LOOKS_IN_A_TURN = 20
 # Seconds before the next try after a kernel that did not start, and for one turn of the driver.
 _START_PAUSE, _TURN = 1.0, 0.2
 # Seconds without a line after which the driver says that it still works.
@@ -220,10 +221,15 @@ class _Drive:
         self.pending.extend(ready)
         # The slots are asked for in every turn, also where nothing waits or may start: only so the engine sees that all
         # workers are gone.
-        while len(self.in_flight) < engine.slots and self.pending and not self.stopping:
+        looks = 0
+        while len(self.in_flight) < engine.slots and self.pending and not self.stopping and not self.signals:
             run = self.pending.popleft()
             if self._is_held(run):
                 self._wait(run)
+                looks += 1
+                # A place far away takes its time for each, and the runs in flight and the claim want to be seen to.
+                if looks == _LOOKS_IN_A_TURN:
+                    break
             elif run in self.condemned:
                 self._condemn(run, self.condemned.pop(run))
             else:

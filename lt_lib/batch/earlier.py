@@ -1,9 +1,13 @@
 """What becomes of an earlier plan when a grid of the same name brings another one."""
 
 import contextlib
+import time
 
 from lt_lib.batch.place import Place, run_ids
 from lt_lib.batch.plan import Plan
+
+# Jobs of an array start together: the one that holds the grid may be about to write the plan that all of them have.
+_SETTLING_SECONDS = 5.0
 
 
 def compare_with_earlier(plan: Plan, place: Place, *, join: bool) -> str:
@@ -26,7 +30,8 @@ def compare_with_earlier(plan: Plan, place: Place, *, join: bool) -> str:
         return ""
     holder = place.holder(f"grid.{plan.grid.name}")
     if holder is not None and holder["alive"]:
-        if not join:  # the driver refuses
+        # Without `join` the driver refuses.
+        if not join or _becomes(ours, place, plan.grid.name):
             return ""
         theirs = run_ids(earlier)
         raise ValueError(
@@ -36,7 +41,7 @@ def compare_with_earlier(plan: Plan, place: Place, *, join: bool) -> str:
         )
     alone = set(place.dropped(plan.grid.name, ours))
     # A plan of another grid that cannot be read is no reason to run nothing of this one; `status` names it.
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         alone = alone.difference(*(run_ids(other) for other in place.plans() if other["grid"] != plan.grid.name))
     if not alone:
         return ""
@@ -44,3 +49,15 @@ def compare_with_earlier(plan: Plan, place: Place, *, join: bool) -> str:
         f"{len(alone)} finished runs of the earlier plan of {plan.grid.name} are in no grid now: status and collect "
         f"leave them out. That plan is kept beside the new one, as {place.kept_plan(plan.grid.name)}."
     )
+
+
+def _becomes(ours: set[str], place: Place, grid: str) -> bool:
+    """Whether the plan in the place is ours before long."""
+    end = time.monotonic() + _SETTLING_SECONDS
+    while True:
+        found = place.plan(grid)
+        if found is not None and run_ids(found) == ours:
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)

@@ -52,7 +52,7 @@ def unit_vectors(values: Tensor) -> Tensor:
     """Vectors along the last axis divided by their length, in the type they came in; zero stays zero.
 
     The length of half-precision vectors is in single precision, as automatic mixed precision has it on a GPU: float16
-    holds neither the square of 5000 nor the small number that keeps 0 / 0 away.
+    holds neither the square of 5000 nor the small number that keeps 0 / 0 away, nor the huge gradient at zero.
     """
     if values.dtype not in (torch.float16, torch.bfloat16):
         return F.normalize(values, dim=-1)

@@ -1,5 +1,6 @@
 """What all configurations share: types, choices and ranges of their fields, and the hash that names an experiment."""
 
+import ast
 import hashlib
 import json
 import math
@@ -13,9 +14,9 @@ INFINITY = float("inf")
 # Ends of open ranges: the nearest numbers within, which messages show as what they stand for.
 ABOVE_ZERO, BELOW_ONE = math.nextafter(0, 1), math.nextafter(1, 0)
 _LARGEST_SEED = 2**64 - 1  # that PyTorch's generators take
-# Parameters of every notebook that runs something, names that a kernel has by itself, and types that papermill sets.
-_BESIDE_FIELDS, _OF_A_KERNEL = ("out_dir", "checkpoint"), ("In", "Out")
-_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+# Parameters of every notebook that runs something, besides its fields.
+_BESIDE_FIELDS = ("out_dir", "checkpoint")
+_INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 # What runs each kind of configuration.
 _RUNNERS = {
     "RunConfig": "run",
@@ -134,23 +135,28 @@ def from_parameters(kind: Any, names: Mapping[str, Any], *, left_out: Collection
     """The configuration that the parameters of a notebook describe.
 
     papermill sets a name that no parameter has, a misspelt one, with no more than a line in its log; the run would be
-    the default one under a false name.
+    the default one under a false name. So the cell that papermill has put in is read again, where a kernel keeps it.
 
     Args:
         kind: class of the configuration, a dataclass.
-        names: `globals()` of the notebook, before it gives values of its own to names: every number, text, list or
-            dictionary counts as a parameter. The output folder and the checkpoint are known besides the fields.
+        names: `globals()` of the notebook: its parameters, and in "In" the cells that were run.
         left_out: fields that the notebook does not have, which keep their defaults.
 
     Raises:
-        ValueError: a parameter that is no field (with the nearest names), or what the configuration itself refuses.
+        ValueError: papermill set a name that is neither a field nor the output folder nor the checkpoint (with the
+            nearest names), or what the configuration itself refuses.
     """
     wanted = [field.name for field in fields(kind) if field.name not in left_out]
-    known = {*wanted, *_BESIDE_FIELDS, *_OF_A_KERNEL}
-    for name, value in names.items():
-        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in known:
+    for cell in names.get("In", ()):
+        for name in _assigned(cell) if cell.startswith(_INJECTED) else ():
             check_known(name, "parameters", [*wanted, *_BESIDE_FIELDS])
     return kind(**{name: names[name] for name in wanted})
+
+
+def _assigned(source: str) -> list[str]:
+    """Names that a cell of plain assignments sets."""
+    targets = [target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def parse_changes(config: type, pairs: Sequence[str]) -> dict[str, Any]:

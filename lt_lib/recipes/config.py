@@ -76,7 +76,8 @@ class RunConfig:
     Every field is checked on construction; `changed` makes variants, an unknown field is Python's `TypeError`. Whole
     numbers given for real fields become floats: 100 and 100.0 are the same experiment.
 
-    A field that the run does not read must be left at its default, or one experiment would have two hashes: the numbers
+    A field of this class that the run does not read must be left at its default, or one experiment would have two
+    hashes: the numbers
     of other losses, `beta`, `normalization` and `defer_until` without what they belong to, `tokens` without an LSTM,
     `n_max` and `permute_classes` where the whole training split is taken as it is.
     Exempt is what is changed along with other fields: `imbalance_ratio`, which presets carry into other sets, and

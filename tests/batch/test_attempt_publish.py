@@ -91,6 +91,13 @@ def test_a_result_that_cannot_be_published_is_a_fault_of_the_place_and_is_kept(a
     assert [past["kind"] for past in place.outcomes(state.id)] == ["storage"]
 
 
+def test_a_file_of_its_own_that_cannot_be_read_is_no_fault_of_the_place(attempt, place):
+    line = "attempt.manifest_of = lambda folder: put(OSError(errno.EACCES, 'no', str(folder / 'out' / 'secret')))()"
+    report, _, _ = attempt(line)
+    assert report["kind"] == "attempt-error"
+    assert "secret" in report["message"]
+
+
 def test_any_other_error_of_publishing_is_reported_with_its_type(attempt, place):
     report, _, state = attempt("attempt._provenance = lambda task: {'threads': float('nan')}")
     assert report["kind"] == "attempt-error"

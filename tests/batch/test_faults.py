@@ -224,6 +224,18 @@ def test_row_7_an_interrupt_ends_everything_and_costs_nothing(bench, scheduler, 
     }  # fmt: skip
 
 
+def test_row_7_ctrl_c_in_a_terminal_reaches_all_processes_and_only_the_driver_answers(bench):
+    grid = bench.grid("axes: {x: [0.1, 60]}\n", SLEEP, RESULT)
+    child = bench.batch(grid, scheduler="local", start_new_session=True)
+    bench.wait_for(lambda: bench.manifests() and bench.attempts())
+    os.killpg(child.pid, signal.SIGINT)
+    code, said = bench.finish(child)
+    assert code == 130, said
+    assert "interrupted by SIGINT" in said
+    assert "Traceback" not in said
+    bench.assert_nothing_is_left()
+
+
 def test_row_7_a_second_interrupt_kills_an_attempt_that_would_not_end(bench):
     stubborn = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n"
     child = bench.batch(bench.grid("axes: {x: [60]}\n", stubborn, SLEEP, RESULT))

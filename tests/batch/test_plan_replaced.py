@@ -5,6 +5,7 @@ import json
 import pytest
 from batch.cases import keep_plan, publish, write_grid
 
+from lt_lib.batch import earlier
 from lt_lib.batch.grid import load_grid
 from lt_lib.batch.plan import make_plan
 
@@ -85,6 +86,16 @@ def test_a_batch_is_joined_with_its_own_plan_only(place, three, batch):
     claim.release()
 
 
+def test_jobs_that_start_together_wait_for_the_plan_that_one_of_them_writes(place, make_test_plan):
+    old, new = (make_test_plan(f"axes: {{x: {values}}}\n") for values in ("[1, 2]", "[1, 9]"))
+    keep_plan(place, old)
+    claim = place.claim("grid.g", "s")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(earlier.time, "sleep", lambda _: keep_plan(place, new))
+        assert earlier.compare_with_earlier(new, place, join=True) == ""
+    claim.release()
+
+
 def test_jobs_that_share_a_new_plan_replace_one_that_nobody_works_on(place, three, batch):
     code, said = batch("axes: {x: [2]}\n", "--join")
     assert (code, f"1 {LEFT_OUT}" in said) == (0, True)
@@ -99,9 +110,10 @@ def test_an_earlier_plan_that_is_none_is_replaced(place, three, batch, text):
 
 
 @pytest.mark.faults
-def test_the_plan_of_another_grid_that_cannot_be_read_keeps_nobody_from_work(place, three, batch):
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"grid": "h"}'])
+def test_the_plan_of_another_grid_that_cannot_be_read_keeps_nobody_from_work(place, three, batch, text):
     (place.folder / "grids" / "h").mkdir()
-    (place.folder / "grids" / "h" / "plan.json").write_text("{")
+    (place.folder / "grids" / "h" / "plan.json").write_text(text)
     code, said = batch("axes: {x: [1]}\n")
     assert (code, f"1 {LEFT_OUT}" in said) == (0, True)
 

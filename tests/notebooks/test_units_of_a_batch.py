@@ -115,13 +115,23 @@ def test_limits_may_be_written_in_one_sign(comment):
 
 
 @pytest.mark.parametrize("name", UNITS)
+def test_the_setup_of_a_run_may_be_executed_again(repository, name):
+    space = {parameter.name: parameter.default for parameter in parameters(repository, name)}
+    space |= {"In": ["", "# Parameters\nseed = 3\nout_dir = 'x'\n"], "seed": 3}
+    for _ in range(2):
+        exec(cells_of(repository, name)[0], space)
+    assert space["config"].seed == 3
+
+
+@pytest.mark.parametrize("name", UNITS)
 def test_a_misspelt_parameter_stops_the_run(repository, name):
-    space = {parameter.name: parameter.default for parameter in parameters(repository, name)} | {"epoch": 5}
+    space = {parameter.name: parameter.default for parameter in parameters(repository, name)}
+    space["In"] = ["", "# Parameters\nseed = 1\nepoch = 5\n"]
     with pytest.raises(ValueError, match=r"`parameters` must be one of .*, got 'epoch'.*'epochs'"):
         exec(cells_of(repository, name)[0], space)
 
 
-def test_what_a_kernel_has_besides_is_no_parameter(repository):
-    values = {parameter.name: parameter.default for parameter in parameters(repository, "900_run")}
-    beside = {"In": [""], "Out": {}, "_i1": "1", "exit": print, "os": pytest}
-    assert recipes.from_parameters(RunConfig, values | beside) == RunConfig()
+def test_papermill_itself_stops_at_a_misspelt_parameter(repository, tmp_path):
+    (path,) = [path for path in notebook_paths(repository) if path.stem == "900_run"]
+    with pytest.raises(papermill.PapermillExecutionError, match="got 'epoch'. Did you mean 'epochs'"):
+        papermill.execute_notebook(str(path), str(tmp_path / "out.ipynb"), {"epoch": 5}, progress_bar=False)
