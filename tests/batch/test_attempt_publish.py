@@ -92,7 +92,8 @@ def test_a_result_that_cannot_be_published_is_a_fault_of_the_place_and_is_kept(a
 
 
 def test_a_file_of_its_own_that_cannot_be_read_is_no_fault_of_the_place(attempt, place):
-    line = "attempt.manifest_of = lambda folder: put(OSError(errno.EACCES, 'no', str(folder / 'out' / 'secret')))()"
+    secret = "OSError(errno.EACCES, 'no', str(folder / 'out' / 'secret'))"
+    line = f"attempt.manifest_of = lambda folder, **rest: put({secret})()"
     report, _, _ = attempt(line)
     assert report["kind"] == "attempt-error"
     assert "secret" in report["message"]

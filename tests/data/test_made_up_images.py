@@ -47,7 +47,7 @@ def mean_colour(files, file):
 
 
 def test_without_the_tree_the_message_says_what_writes_it(tmp_path):
-    with pytest.raises(MissingDataError, match=r"made_up/2018/.*have lt_lib\.data\.write_made_up_images\(root\) write"):
+    with pytest.raises(MissingDataError, match=r"made_up/2018/.*`lt-lib data get made_up` writes it, as does"):
         load_image_files("made_up", tmp_path)
     # The real collection is another folder, and neither stands in for the other.
     write_inaturalist(tmp_path / "inaturalist", train=[2, 1], test=[1, 1])
