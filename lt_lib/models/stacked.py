@@ -3,7 +3,6 @@
 import copy
 import threading
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +63,7 @@ class StackedModel(nn.Module):
     def __len__(self) -> int:
         return int(self.stacked[0].shape[0])
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "StackedModel":
         """Set the mode of the stack and of the hidden template, which computes; `eval()` comes here too."""
         self._template[0].train(mode)
         return super().train(mode)
