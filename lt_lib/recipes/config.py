@@ -47,13 +47,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _PLACEMENT = {"data_root", "device", "num_devices"}
 # Fields that came after the first results: at these values the run, and so its hash, is the one from before.
 _LATER = {"optimizer": "sgd", "tokens": 200}
+_A_DRAW: tuple[str, Callable[[Mapping[str, Any]], bool]] = (
+    "a draw: imbalance_type 'natural' takes every sample",
+    lambda of: of["imbalance_type"] != "natural",
+)
 # Field -> what a run needs to read it, in words, and whether the values of its fields have that.
 _READ: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
-    "n_max": ("a draw: imbalance_type 'natural' takes every sample", lambda of: of["imbalance_type"] != "natural"),
-    "permute_classes": (
-        "a draw: imbalance_type 'natural' takes every sample",
-        lambda of: of["imbalance_type"] != "natural",
-    ),
+    "n_max": _A_DRAW,
+    "permute_classes": _A_DRAW,
     "gamma": ("a focal loss", lambda of: of["loss"] in ("focal", "softmax_focal")),
     "max_margin": ("loss 'ldam' or 'hinge'", lambda of: of["loss"] in ("ldam", "hinge")),
     "margin_rule": ("loss 'ldam' or 'hinge'", lambda of: of["loss"] in ("ldam", "hinge")),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 
 import pytest
 from batch.cases import fail, keep_plan, publish
@@ -174,6 +175,49 @@ def test_a_run_that_is_held_starts_no_attempt_before_it_is_free(place, make_test
     # The other run does not wait for it.
     assert engine.started == [free.id, held.id]
     assert len(looks) == 5
+
+
+def test_a_signal_waits_for_no_more_looks_at_held_runs(place, make_test_plan, monkeypatch):
+    plan = make_test_plan("axes: {x: [1, 2, 3, 4, 5, 6]}\n")
+    claims = [place.claim(run.id, "another") for run in plan.runs]
+    ids = [run.id for run in plan.runs]
+    looks, holder = [], Place.holder
+
+    def look(place, name):
+        if name in ids:
+            looks.append(name)
+            if len(looks) == len(ids) + 3:  # the first round is the survey's
+                signal.raise_signal(signal.SIGINT)
+        return holder(place, name)
+
+    monkeypatch.setattr(Place, "holder", look)
+    summary, engine, _ = drive(plan, place, succeeding(plan, place), join=True)
+    assert (summary.exit_code, engine.started, len(looks)) == (130, [], len(ids) + 3)
+    assert all(claim.beat() for claim in claims)
+
+
+def test_between_looks_at_held_runs_the_driver_sees_to_the_others(place, make_test_plan, monkeypatch):
+    monkeypatch.setattr(driver, "_LOOKS_IN_A_TURN", 2)
+    plan = make_test_plan("axes: {x: [1, 2, 3, 4, 5, 6]}\n")
+    ids, events = [run.id for run in plan.runs], []
+
+    def look(place, name):
+        if name not in ids:
+            return None
+        events.append("look")
+        return {"alive": True}
+
+    def beat(batch):
+        events.append("beat")
+        if events.count("beat") == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Place, "holder", look)
+    monkeypatch.setattr(driver._Drive, "_beat", beat)
+    summary, _, _ = drive(plan, place, succeeding(plan, place), join=True)
+    assert summary.exit_code == 130
+    turns = " ".join(events).split("beat")[1:]
+    assert [turn.split() for turn in turns[:3]] == [["look"] * 2] * 3
 
 
 def test_the_pause_before_a_run_is_looked_at_again_doubles_to_a_limit(place, make_test_plan):

@@ -85,6 +85,17 @@ def test_a_time_limit_that_ended_the_notebook_still_ends_an_attempt_that_hangs_a
     assert guard.reason == ("timeout", "stopped after 0.01 s")
 
 
+def test_a_limit_on_which_the_process_is_leaving_is_forgotten_no_more(make_guard):
+    asked, may_go = threading.Event(), threading.Event()
+    guard = make_guard(0.01, answer=lambda report: (make_guard.log.append(report), asked.set(), may_go.wait(10)))
+    assert asked.wait(20)
+    guard.disarm(succeeded=True)
+    may_go.set()
+    wait_until(lambda: 3 in make_guard.log)
+    assert guard.reason == ("timeout", "stopped after 0.01 s")
+    assert next(entry for entry in make_guard.log if isinstance(entry, dict))["kind"] == "timeout"
+
+
 def test_a_signal_ends_an_attempt_after_its_notebook_too_and_the_reason_is_said_first(make_guard):
     guard = make_guard(None)
     guard.disarm(succeeded=True)
